@@ -1,0 +1,1 @@
+"""Attention: the contract and the built-in scores."""

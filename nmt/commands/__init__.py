@@ -1,0 +1,1 @@
+"""Commands: one file a command, each parses, calls and prints."""

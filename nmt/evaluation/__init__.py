@@ -1,0 +1,1 @@
+"""Evaluation: translations against references."""

@@ -1,0 +1,1 @@
+"""Components put together: encoders, decoders, the sequence-to-sequence model."""

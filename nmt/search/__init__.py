@@ -1,0 +1,1 @@
+"""Search: from an encoded source to hypotheses, for any decoder."""
