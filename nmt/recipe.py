@@ -1,0 +1,251 @@
+"""The recipe: everything that makes a training run what it is, as small frozen sections named as their keys.
+
+A field's name is the key in the YAML file, so a search for either finds both. Unknown keys are refused.
+Reading, overriding and writing recipes is in :mod:`nmt.recipe_file`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from nmt.registry import Choice, CorpusChoice, DecoderChoice, EncoderChoice
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Metric = Literal["loss", "perplexity", "bleu", "chrf"]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(pydantic.BaseModel):
+    """A part of a recipe: strict, frozen."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, validate_default=True
+    )
+
+
+class Data(Section):
+    """Where the sentence pairs come from, and which are left out."""
+
+    source_language: str
+    target_language: str
+    train: CorpusChoice
+    valid: CorpusChoice
+    test: CorpusChoice | None = None
+    max_length: Positive = 128
+    """In tokens. A training pair with a longer side is left out, and counted."""
+
+
+class Sampling(Section):
+    """Subword sampling in training: another segmentation of a sentence each time it is seen.
+
+    Unigram models: Kudo 2018, drawn from the `nbest` best segmentations with smoothing `alpha`.
+    BPE models: Provilkov et al. 2020, each merge dropped with probability `alpha` (`nbest` is not used).
+    """
+
+    alpha: Ratio = 0.1
+    nbest: Positive = 64
+
+
+class Tokenizer(Section):
+    """The sentencepiece model: trained on the training sides, or an existing one."""
+
+    model_type: Literal["unigram", "bpe", "char"] = "unigram"
+    vocab_size: Positive = 8000
+    shared: bool = True
+    """One model for both sides, trained on both; otherwise one for each side."""
+    character_coverage: Ratio = 1.0
+    byte_fallback: bool = True
+    user_symbols: tuple[str, ...] = ()
+    """Words that stay one token each."""
+    sampling: Sampling | None = None
+    path: str | None = None
+    """An existing .model file for both sides (with `shared: false`, of the source side)."""
+    target_path: str | None = None
+    """An existing .model file of the target side, with `shared: false`."""
+
+
+class Initialization(Section):
+    """How parameters start. Biases start from zero, except where a cell says otherwise (`forget_bias`)."""
+
+    weights: Literal["xavier", "uniform", "torch"] = "xavier"
+    """xavier: Glorot and Bengio 2010, uniform; uniform: in ±`scale`; torch: as torch.nn leaves them."""
+    recurrent: Literal["orthogonal", "same"] = "orthogonal"
+    """orthogonal: Saxe et al. 2014, a block for each gate; same: as `weights`."""
+    embeddings: Literal["normal", "uniform"] = "normal"
+    """normal: mean 0, standard deviation embedding_size ** -0.5; uniform: in ±`scale`."""
+    scale: Annotated[float, Field(gt=0.0)] = 0.1
+
+
+class Model(Section):
+    """The components of the model and their sizes."""
+
+    embedding_size: Positive = 256
+    target_embedding_size: Positive | None = None
+    """Of the target side, where it differs."""
+    tie_embeddings: Literal["none", "two-way", "three-way"] = "none"
+    """two-way: the output layer uses the target embeddings; three-way: source and target share them too."""
+    source_embeddings: str | None = None
+    """A file of pretrained embeddings: text (a token and its numbers on a line) or .safetensors (a tensor `weight`)."""
+    target_embeddings: str | None = None
+    encoder: EncoderChoice = Choice("recurrent")
+    decoder: DecoderChoice = Choice("recurrent")
+    initialization: Initialization = Initialization()
+    engine: Literal["auto", "loop"] = "auto"
+    """auto: each cell's fastest way along time; loop: always the plain loop of steps."""
+
+
+class Optimizer(Section):
+    """An optimiser of torch.optim with torch's own options."""
+
+    type: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    options: dict[str, bool | int | float | tuple[float, float]] = {}
+    """Further options as torch names them, such as `betas`, `eps`, `weight_decay`, `momentum`."""
+
+
+class ConstantSchedule(Section):
+    """The learning rate stays, after a linear warm-up of `warmup` updates."""
+
+    type: Literal["constant"] = "constant"
+    warmup: Natural = 0
+
+
+class InverseSqrtSchedule(Section):
+    """Linear warm-up, then falling with the inverse square root of the update (Vaswani et al. 2017, eq. 3)."""
+
+    type: Literal["inverse_sqrt"]
+    warmup: Positive = 4000
+
+
+class PlateauSchedule(Section):
+    """Multiplied by `factor` when the best-checkpoint metric has not improved for `patience` validations."""
+
+    type: Literal["plateau"]
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    patience: Natural = 2
+    minimum: Annotated[float, Field(ge=0.0)] = 0.0
+    warmup: Natural = 0
+
+
+class HalvingSchedule(Section):
+    """Halved every `every` updates, from update `start` on (Luong et al. 2015 halve every epoch late in training)."""
+
+    type: Literal["halving"]
+    every: Positive
+    start: Natural = 0
+    warmup: Natural = 0
+
+
+class CosineSchedule(Section):
+    """Half a cosine from the learning rate to `minimum` at the last update (Loshchilov and Hutter 2017)."""
+
+    type: Literal["cosine"]
+    warmup: Natural = 0
+    minimum: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+Schedule = Annotated[
+    ConstantSchedule | InverseSqrtSchedule | PlateauSchedule | HalvingSchedule | CosineSchedule,
+    Field(discriminator="type"),
+]
+
+
+class TeacherForcing(Section):
+    """The share of gold tokens among the decoder's inputs, decided for each token (Bengio et al. 2015).
+
+    At update i: constant `start`; linear max(end, start - slope·i); exponential max(end, start·k^i), k < 1;
+    inverse_sigmoid max(end, start·k / (k + exp(i/k))), k > 1.
+    """
+
+    type: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = "constant"
+    start: Ratio = 1.0
+    end: Ratio = 0.0
+    slope: Annotated[float, Field(ge=0.0)] = 1e-5
+    k: Annotated[float, Field(gt=0.0)] = 0.9999
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _a_number_is_constant(cls, value: object) -> object:
+        return {"start": value} if isinstance(value, int | float) else value
+
+    @pydantic.model_validator(mode="after")
+    def _k_fits(self) -> TeacherForcing:
+        if self.type == "exponential" and self.k >= 1.0:
+            raise ValueError("k must be below 1 for an exponential schedule")
+        if self.type == "inverse_sigmoid" and self.k <= 1.0:
+            raise ValueError("k must be above 1 for an inverse_sigmoid schedule")
+        return self
+
+
+class Train(Section):
+    """How the model is trained and when training ends."""
+
+    batch_tokens: Positive | None = 4096
+    """Tokens of a batch on its larger side, padding counted."""
+    batch_sentences: Positive | None = None
+    """Sentences of a batch; takes the place of `batch_tokens`."""
+    updates: Positive = 20000
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = ConstantSchedule()
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    teacher_forcing: TeacherForcing = TeacherForcing()
+    accumulate: Positive = 1
+    """Batches whose gradients make one update."""
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
+    clip_value: Annotated[float, Field(gt=0.0)] | None = None
+    precision: Precision = "auto"
+    """auto: bf16 on a GPU that has it, fp32 elsewhere."""
+    device: str = "auto"
+    """auto: cuda, else mps, else cpu."""
+    threads: Positive | None = None
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of a moving average of the weights, which validation and checkpoints then use."""
+    validate_every: Positive = 500
+    validate_decoded: Natural = 500
+    """Sentences of the validation set that are translated (greedily) for BLEU and chrF; 0 for none."""
+    report_every: Positive = 50
+    best_metric: Metric = "loss"
+    patience: Positive | None = None
+    """Validations without a new best after which training stops."""
+    keep_best: Positive = 1
+    keep_last: Positive = 1
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Train:
+        if self.batch_tokens is None and self.batch_sentences is None:
+            raise ValueError("one of batch_tokens and batch_sentences must be given")
+        if self.best_metric in ("bleu", "chrf") and self.validate_decoded == 0:
+            raise ValueError(f"best_metric {self.best_metric} needs validate_decoded above 0")
+        return self
+
+
+class Search(Section):
+    """How translations are searched for; the commands' options take precedence."""
+
+    beam: Positive = 5
+    length_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    """The exponent alpha of the length normalisation."""
+    normalization: Literal["average", "gnmt", "none"] = "average"
+    """Score: log-probability / length^alpha; / ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); or as it is."""
+    min_length_ratio: Annotated[float, Field(ge=0.0)] = 0.0
+    max_length_ratio: Annotated[float, Field(gt=0.0)] = 2.0
+    """Of the source's tokens."""
+    max_length_extra: Natural = 10
+    """Tokens beyond max_length_ratio times the source's."""
+
+
+class Recipe(Section):
+    """A whole training run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Natural = 1
+    data: Data
+    tokenizer: Tokenizer = Tokenizer()
+    model: Model = Model()
+    train: Train = Train()
+    search: Search = Search()

@@ -1,0 +1,287 @@
+"""Names to components: entry points find them, a constructor's signature is the schema of its options.
+
+A recipe says ``cell: lstm`` or ``cell: {type: lstm, forget_bias: 1.0}``. The name is looked up in an entry-point group
+of the installed distributions (built-ins included, they use the same door), and only that component is imported.
+Positional parameters of its constructor are given by the framework; keyword-only ones are the recipe's options.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any
+
+import pydantic
+from pydantic_core import PydanticUndefined
+
+from nmt.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component: its entry-point group, the interface it must implement, and the key that names one."""
+
+    name: str
+    group: str
+    interface: str
+    key: str = "type"
+
+    def base(self) -> type:
+        """The interface, imported."""
+        module, _, attribute = self.interface.partition(":")
+        base: type = getattr(importlib.import_module(module), attribute)
+        return base
+
+
+CELL = Kind("cell", "nmt.cells", "nmt.cells.cell:Cell")
+ATTENTION = Kind("attention", "nmt.attentions", "nmt.attention.attention:Attention")
+ENCODER = Kind("encoder", "nmt.encoders", "nmt.model.encoder:Encoder")
+DECODER = Kind("decoder", "nmt.decoders", "nmt.model.decoder:Decoder")
+CORPUS = Kind("corpus", "nmt.corpora", "nmt.text.corpora:Corpus", key="corpus")
+KINDS = (CELL, ATTENTION, ENCODER, DECODER, CORPUS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component chosen by name, with its options. `build` makes it; the registry has checked the options before."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, kind: Kind, *given: Any) -> Any:
+        """The component, from what the framework gives (`given`, in the order of its positional parameters).
+
+        Raises UserError where the name or an option is unknown, or where two options don't fit each other.
+        """
+        checked = resolve(kind, self)
+        return load(kind, checked.name)(*given, **checked.options)
+
+
+@dataclass(frozen=True)
+class OptionError(Exception):
+    """An option that can't be taken: where it stands below the component (`path`) and why."""
+
+    path: tuple[str | int, ...]
+    problem: str
+    remedy: str = ""
+
+    def below(self, *path: str | int) -> OptionError:
+        """The same, seen from further up."""
+        return OptionError((*path, *self.path), self.problem, self.remedy)
+
+
+_registered: dict[tuple[str, str], type] = {}
+
+
+def register(kind: Kind, name: str) -> Callable[[type], type]:
+    """Decorator that gives a component a name in this process, for notebooks and tests.
+
+    >>> @register(CELL, "mine")
+    ... class MyCell(Cell): ...
+    """
+
+    def remember(component: type) -> type:
+        _registered[kind.group, name] = component
+        schema.cache_clear()
+        return component
+
+    return remember
+
+
+def available(kind: Kind) -> dict[str, list[EntryPoint]]:
+    """Every installed name of this kind, with the entry points that offer it. Imports none of them."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=kind.group):
+        offered = found.setdefault(point.name, [])
+        if point not in offered:
+            offered.append(point)
+    return dict(sorted(found.items()))
+
+
+def distribution(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point comes from."""
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+
+
+def load(kind: Kind, name: str) -> Callable[..., Any]:
+    """The component of this name, imported.
+
+    Raises UserError where the name is unknown, offered twice, or no component of this kind; a plugin's own import
+    error is raised as it is, under a line that says whose it is.
+    """
+    if (kind.group, name) in _registered:
+        return _registered[kind.group, name]
+    offers = available(kind)
+    if name not in offers:
+        known = [*offers, *(n for group, n in _registered if group == kind.group)]
+        remedy = f"{did_you_mean(name, known)} (after adding one to a project, install the project again)"
+        raise UserError(f"no {kind.name} named {name!r} is installed", remedy)
+    if len(offers[name]) > 1:
+        owners = " and ".join(" ".join(distribution(point)) for point in offers[name])
+        raise UserError(f"the {kind.name} {name!r} is offered by {owners}", "uninstall one of them")
+    return _imported(kind, offers[name][0])
+
+
+def _imported(kind: Kind, point: EntryPoint) -> type:
+    owner = " ".join(distribution(point))
+    try:
+        component = point.load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"the {kind.name} {point.name!r} of {owner} can't be imported ({reason})",
+            "reinstall or upgrade that distribution, or uninstall it",
+        ) from error
+    if not (inspect.isclass(component) and issubclass(component, kind.base())):
+        raise UserError(f"{point.value} of {owner} is no {kind.name}", f"derive it from {kind.interface}")
+    return typing.cast(type, component)
+
+
+@functools.cache
+def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
+    """The options of a component as a strict pydantic model, read from its constructor's signature.
+
+    Raises UserError where the signature hides its options (``*args``, ``**kwargs``, no annotation).
+    """
+    name = getattr(component, "__qualname__", str(component))
+    constructor = component.__init__ if inspect.isclass(component) else component
+    hints = typing.get_type_hints(constructor, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(component).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UserError(f"{name} takes *{parameter.name}", "name each option in the constructor's signature")
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if parameter.name not in hints:
+            raise UserError(f"{name}: the option {parameter.name} has no annotation", "annotate it")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True, allow_inf_nan=False
+    )
+    return pydantic.create_model(name, __config__=config, **fields)
+
+
+def component_kind(annotation: pydantic.fields.FieldInfo) -> Kind | None:
+    """The kind that a field chooses a component of, or None for a plain field."""
+    return next((item for item in annotation.metadata if isinstance(item, Kind)), None)
+
+
+def parse(kind: Kind, value: Any) -> Choice:
+    """``name`` or ``{type: name, option: value}`` as a Choice; raises OptionError for anything else."""
+    if isinstance(value, Choice):
+        return value
+    if isinstance(value, str):
+        return Choice(value)
+    if not isinstance(value, Mapping):
+        raise OptionError((), f"expected a {kind.name}'s name or a mapping, found {value!r}")
+    if not isinstance(value.get(kind.key), str):
+        raise OptionError((), f"a {kind.name} is named by the key {kind.key}, which is missing here")
+    return Choice(value[kind.key], {key: item for key, item in value.items() if key != kind.key})
+
+
+def resolve(kind: Kind, value: Any) -> Choice:
+    """A Choice with every option checked and every default written out, nested components included.
+
+    Raises OptionError (with the path of the option) or UserError (an unknown name, a broken plugin).
+    """
+    choice = parse(kind, value)
+    try:
+        component = load(kind, choice.name)
+    except UserError as error:
+        raise OptionError((kind.key,), error.problem, error.remedy) from error
+    model = schema(component)
+    try:
+        options = model.model_validate(dict(choice.options))
+    except pydantic.ValidationError as error:
+        raise option_error(error, model) from error
+    return Choice(choice.name, resolve_fields(options))
+
+
+def resolve_fields(model: pydantic.BaseModel) -> dict[str, Any]:
+    """The fields of a validated model by name, with each choice of a component resolved."""
+    resolved = {}
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        kind = component_kind(info)
+        if kind is not None and value is not None:
+            try:
+                value = resolve(kind, value)
+            except OptionError as error:
+                raise error.below(name) from error
+        resolved[name] = value
+    return resolved
+
+
+def option_error(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> OptionError:
+    """The first of a validation's errors in our words, with a did-you-mean for an unknown key."""
+    first = error.errors(include_url=False)[0]
+    path = tuple(part for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = known_keys(model, path[:-1])
+        return OptionError(path, "unknown option", did_you_mean(str(path[-1]), known))
+    if first["type"] == "missing":
+        return OptionError(path[:-1], f"the option {path[-1]} is missing", "add it")
+    if first["type"] == "value_error":
+        return OptionError(path, str(first["ctx"]["error"]))
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return OptionError(path, f"{message}, found {first['input']!r}")
+
+
+def known_keys(model: type[pydantic.BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """The keys that the section at `path` below `model` may have."""
+    for part in path:
+        info = model.model_fields.get(str(part))
+        sections = [a for a in _alternatives(info.annotation) if _is_section(a)] if info else []
+        if not sections:
+            return []
+        model = sections[0]
+    return list(model.model_fields)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) or (annotation,)
+
+
+def _is_section(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, pydantic.BaseModel)
+
+
+def dump(kind: Kind, choice: Choice) -> dict[str, Any]:
+    """A resolved choice as a recipe writes it: ``{type: name, option: value, …}``, nested components likewise."""
+    fields = schema(load(kind, choice.name)).model_fields
+    options = {}
+    for name, value in choice.options.items():
+        inner = component_kind(fields[name])
+        options[name] = dump(inner, value) if inner and value is not None else value
+    return {kind.key: choice.name, **options}
+
+
+def defaults(component: Callable[..., Any]) -> dict[str, Any]:
+    """Each option of a component with its default, as a reader should see it; ``...`` where it must be given."""
+    return {
+        name: ... if info.default is PydanticUndefined else info.default
+        for name, info in schema(component).model_fields.items()
+    }
+
+
+def _choice(kind: Kind) -> pydantic.PlainValidator:
+    def validate(value: Any) -> Choice:
+        try:
+            return parse(kind, value)
+        except OptionError as error:
+            raise ValueError(error.problem) from error
+
+    return pydantic.PlainValidator(validate)
+
+
+CellChoice = Annotated[Choice, CELL, _choice(CELL)]
+AttentionChoice = Annotated[Choice, ATTENTION, _choice(ATTENTION)]
+EncoderChoice = Annotated[Choice, ENCODER, _choice(ENCODER)]
+DecoderChoice = Annotated[Choice, DECODER, _choice(DECODER)]
+CorpusChoice = Annotated[Choice, CORPUS, _choice(CORPUS)]
