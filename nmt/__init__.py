@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nmt.cells.cell import Cell, State
+    from nmt.cells.cell import Cell
+    from nmt.cells.state import State
     from nmt.errors import UserError
     from nmt.recipe import Recipe
     from nmt.registry import register
@@ -21,7 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cell": "nmt.cells.cell",
     "Recipe": "nmt.recipe",
-    "State": "nmt.cells.cell",
+    "State": "nmt.cells.state",
     "Translator": "nmt.translator",
     "UserError": "nmt.errors",
     "register": "nmt.registry",

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import pydantic
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from nmt.errors import UserError, did_you_mean
 
@@ -62,7 +62,7 @@ class Choice:
         return load(kind, checked.name)(*given, **checked.options)
 
 
-@dataclass(frozen=True)
+@dataclass
 class OptionError(Exception):
     """An option that can't be taken: where it stands below the component (`path`) and why."""
 
@@ -199,57 +199,70 @@ def resolve(kind: Kind, value: Any) -> Choice:
     try:
         options = model.model_validate(dict(choice.options))
     except pydantic.ValidationError as error:
-        raise option_error(error, model) from error
+        raise option_errors(error, model)[0] from error
     return Choice(choice.name, resolve_fields(options))
 
 
 def resolve_fields(model: pydantic.BaseModel) -> dict[str, Any]:
-    """The fields of a validated model by name, with each choice of a component resolved."""
+    """The fields of a validated model by name, with each choice of a component resolved, at any depth."""
     resolved = {}
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         kind = component_kind(info)
-        if kind is not None and value is not None:
-            try:
+        try:
+            if kind is not None and value is not None:
                 value = resolve(kind, value)
-            except OptionError as error:
-                raise error.below(name) from error
+            elif isinstance(value, pydantic.BaseModel):
+                value = value.model_copy(update=resolve_fields(value))
+        except OptionError as error:
+            raise error.below(name) from error
         resolved[name] = value
     return resolved
 
 
-def option_error(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> OptionError:
-    """The first of a validation's errors in our words, with a did-you-mean for an unknown key."""
-    first = error.errors(include_url=False)[0]
-    path = tuple(part for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = known_keys(model, path[:-1])
-        return OptionError(path, "unknown option", did_you_mean(str(path[-1]), known))
-    if first["type"] == "missing":
-        return OptionError(path[:-1], f"the option {path[-1]} is missing", "add it")
-    if first["type"] == "value_error":
-        return OptionError(path, str(first["ctx"]["error"]))
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return OptionError(path, f"{message}, found {first['input']!r}")
+def option_errors(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> list[OptionError]:
+    """A validation's errors in our words, with a did-you-mean for an unknown key."""
+    return [_in_our_words(details, model) for details in error.errors(include_url=False)]
+
+
+def _in_our_words(details: ErrorDetails, model: type[pydantic.BaseModel]) -> OptionError:
+    path = tuple(details["loc"])
+    if details["type"] == "extra_forbidden":
+        return OptionError(path, "unknown option", did_you_mean(str(path[-1]), known_keys(model, path[:-1])))
+    if details["type"] == "missing":
+        return OptionError(path, "this option is missing", "add it")
+    if details["type"] == "value_error":
+        return OptionError(path, str(details["ctx"]["error"]))
+    if details["type"] == "union_tag_invalid":
+        context = details["ctx"]
+        known = context["expected_tags"].replace("'", "").split(", ")
+        return OptionError((*path, "type"), f"no {path[-1]} named {context['tag']!r}", did_you_mean(context["tag"], known))
+    message = details["msg"][0].lower() + details["msg"][1:]
+    return OptionError(path, f"{message}, found {details['input']!r}")
 
 
 def known_keys(model: type[pydantic.BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    """The keys that the section at `path` below `model` may have."""
+    """The keys that the section at `path` below `model` may have; in `path`, a union's tag names its member."""
     for part in path:
         info = model.model_fields.get(str(part))
-        sections = [a for a in _alternatives(info.annotation) if _is_section(a)] if info else []
+        if info is None:  # the tag of the union just entered
+            continue
+        sections = _sections(info.annotation)
         if not sections:
             return []
-        model = sections[0]
+        tags = [section for section in sections if _has_tag(section, path)]
+        model = (tags or sections)[0]
     return list(model.model_fields)
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation) or (annotation,)
+def _sections(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    alternatives = typing.get_args(annotation) or (annotation,)
+    return [a for a in alternatives if inspect.isclass(a) and issubclass(a, pydantic.BaseModel)]
 
 
-def _is_section(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, pydantic.BaseModel)
+def _has_tag(section: type[pydantic.BaseModel], path: tuple[str | int, ...]) -> bool:
+    tag = section.model_fields.get("type")
+    return tag is not None and any(part in typing.get_args(tag.annotation) for part in path)
 
 
 def dump(kind: Kind, choice: Choice) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""The contract of a recurrent cell: what a plugin author writes, and all that the rest of the package knows of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from nmt.cells import engines
+from nmt.cells.state import Noise, State
+
+
+class Cell(nn.Module, ABC):
+    """One step of a recurrence.
+
+    An author writes the constructor and `step`; then, where it pays, `project`, `noise` and `unroll`. Direction,
+    depth, residuals, dropout between layers, padding, beams and checkpoints are the framework's business.
+
+    Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and knows
+    neither the time nor the length; shapes and types of the state never change; `project` treats positions alike.
+    A parameter below a submodule named ``recurrent`` is initialised as recurrent (a block of `hidden_size` rows a gate).
+
+    `state_shapes` are the shapes of the state's tensors without the batch axis. The state's first tensor has the shape
+    ``(hidden_size,)`` or whatever the cell likes; what counts as its output is what `step` returns.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, state_shapes: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.state_shapes = state_shapes
+
+    def project(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., G]``: the part of a step that needs no state, computed for all steps at once."""
+        return xs
+
+    @abstractmethod
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        """``[B, G]`` and the state -> output ``[B, H]`` and the next state. `noise` is what `noise` drew, if anything."""
+
+    def noise(self, rows: int) -> Noise:
+        """Masks for one sequence of `rows` sentences, drawn outside the loop; none where not in training.
+
+        Decoding one step at a time (scheduled sampling included) draws no noise.
+        """
+        return ()
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One whole step, for decoding: ``[B, I]`` and the state -> output ``[B, H]`` and the next state."""
+        return self.step(self.project(x), state)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros of `state_shapes`, on the parameters' device and in their type."""
+        like = next(self.parameters())
+        return tuple(
+            torch.zeros(batch_size, *shape, dtype=like.dtype, device=like.device) for shape in self.state_shapes
+        )
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """The cell along time: ``xs [B, T, I]``, `lengths` ``[B]`` (int64, on the CPU, 1 to T) and the first state
+        -> outputs ``[B, T, H]``, zero after each length, and each sentence's state at its own last step.
+
+        Override it to be faster; never to be different: the plain loop is the reference.
+        """
+        return engines.loop(self, xs, lengths, state)

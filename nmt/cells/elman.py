@@ -1,0 +1,56 @@
+"""The simple recurrent network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nmt.cells import engines
+from nmt.cells.cell import Cell
+from nmt.cells.state import Noise, State
+
+
+class ElmanCell(Cell):
+    """The simple recurrent network (Elman 1990).
+
+    h' = f(W x + b + R h), f = tanh or relu
+
+    `nonlinearity`: tanh, or relu (Le et al. 2015; start it with an orthogonal R).
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, nonlinearity: Literal["tanh", "relu"] = "tanh"
+    ) -> None:
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,),))
+        self.nonlinearity = nonlinearity
+        self.input = nn.Linear(input_size, hidden_size)
+        self.recurrent = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.zeros_(self.input.bias)
+
+    def project(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., H]``: W x + b."""
+        projected: Tensor = self.input(xs)
+        return projected
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        """``[B, H]`` and (h,) -> h' and (h',)."""
+        (h,) = state
+        total = projected + self.recurrent(h)
+        h = torch.tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
+        return h, (h,)
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `Cell.unroll`, by the fused kernel of torch."""
+        weights = [self.input.weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
+        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+
+        def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
+            if batch_sizes is None:
+                ys, h = run(data, first[0], weights, True, 1, 0.0, self.training, False, True)
+            else:
+                ys, h = run(data, batch_sizes, first[0], weights, True, 1, 0.0, self.training, False)
+            return ys, (h,)
+
+        return engines.fused(kernel, engines.cleared(xs, lengths), lengths, state)

@@ -1,0 +1,57 @@
+"""The long short-term memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nmt.cells import engines
+from nmt.cells.cell import Cell
+from nmt.cells.state import Noise, State
+
+
+class LSTMCell(Cell):
+    """The long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000).
+
+    i = σ(W_i x + b_i + R_i h)
+    f = σ(W_f x + b_f + R_f h)
+    g = tanh(W_g x + b_g + R_g h)
+    o = σ(W_o x + b_o + R_o h)
+    c' = f ∘ c + i ∘ g
+    h' = o ∘ tanh(c')
+
+    `forget_bias`: where b_f starts; 1 lets the memory through from the first update on (Jozefowicz et al. 2015).
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0) -> None:
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,), (hidden_size,)))
+        self.input = nn.Linear(input_size, 4 * hidden_size)
+        self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        nn.init.zeros_(self.input.bias)
+        nn.init.constant_(self.input.bias[hidden_size : 2 * hidden_size], forget_bias)
+
+    def project(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., 4H]``: W x + b of i, f, g and o."""
+        projected: Tensor = self.input(xs)
+        return projected
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        """``[B, 4H]`` and (h, c) -> h' and (h', c')."""
+        h, c = state
+        i, f, g, o = (projected + self.recurrent(h)).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `Cell.unroll`, by the fused kernel of torch."""
+        weights = [self.input.weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
+
+        def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
+            if batch_sizes is None:
+                ys, h, c = torch.lstm(data, list(first), weights, True, 1, 0.0, self.training, False, True)
+            else:
+                ys, h, c = torch.lstm(data, batch_sizes, list(first), weights, True, 1, 0.0, self.training, False)
+            return ys, (h, c)
+
+        return engines.fused(kernel, engines.cleared(xs, lengths), lengths, state)
