@@ -162,7 +162,11 @@ def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
     config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        arbitrary_types_allowed=True,
+        allow_inf_nan=False,
     )
     return pydantic.create_model(name, __config__=config, **fields)
 
@@ -236,7 +240,9 @@ def _in_our_words(details: ErrorDetails, model: type[pydantic.BaseModel]) -> Opt
     if details["type"] == "union_tag_invalid":
         context = details["ctx"]
         known = context["expected_tags"].replace("'", "").split(", ")
-        return OptionError((*path, "type"), f"no {path[-1]} named {context['tag']!r}", did_you_mean(context["tag"], known))
+        return OptionError(
+            (*path, "type"), f"no {path[-1]} named {context['tag']!r}", did_you_mean(context["tag"], known)
+        )
     message = details["msg"][0].lower() + details["msg"][1:]
     return OptionError(path, f"{message}, found {details['input']!r}")
 

@@ -20,9 +20,7 @@ class ElmanCell(Cell):
     `nonlinearity`: tanh, or relu (Le et al. 2015; start it with an orthogonal R).
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, nonlinearity: Literal["tanh", "relu"] = "tanh"
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: Literal["tanh", "relu"] = "tanh") -> None:
         super().__init__(input_size, hidden_size, state_shapes=((hidden_size,),))
         self.nonlinearity = nonlinearity
         self.input = nn.Linear(input_size, hidden_size)
@@ -43,7 +41,12 @@ class ElmanCell(Cell):
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, by the fused kernel of torch."""
-        weights = [self.input.weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
+        weights = [
+            self.input.weight,
+            self.recurrent.weight,
+            self.input.bias,
+            torch.zeros_like(self.input.bias),
+        ]
         run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
         def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:

@@ -45,7 +45,12 @@ class LSTMCell(Cell):
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, by the fused kernel of torch."""
-        weights = [self.input.weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
+        weights = [
+            self.input.weight,
+            self.recurrent.weight,
+            self.input.bias,
+            torch.zeros_like(self.input.bias),
+        ]
 
         def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
             if batch_sizes is None:

@@ -1,0 +1,80 @@
+"""The contract of a decoder: all that training and search know of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nmt.attention.memory import Encoded, Memory
+from nmt.cells.engines import Unroll
+from nmt.cells.state import State
+from nmt.model.embeddings import TokenEmbedding
+
+
+class Decoded(NamedTuple):
+    """One step of a decoder, for R rows."""
+
+    features: Tensor
+    """``[R, H]``, what the output layer reads."""
+    state: State
+    weights: Tensor
+    """``[R, S]``: what attention looked at; zeros where there is none."""
+
+
+class Decoder(nn.Module, ABC):
+    """Writes target sentences. The framework gives the target embedding, the way to run a cell along time and the
+    encoder's D. Keyword-only parameters of a subclass's constructor are the recipe's options.
+
+    In search the rows are hypotheses: R = B · K, the K rows of a sentence together, all reading one shared memory.
+    A state is a tuple of tensors with the rows first, so keeping, repeating and reordering hypotheses is indexing.
+    """
+
+    def __init__(self, embedding: TokenEmbedding, unroll: Unroll, encoded_size: int, *, features_size: int) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.unroll = unroll
+        self.encoded_size = encoded_size
+        self.features_size = features_size
+        self.output = embedding.output_layer(features_size)
+
+    @abstractmethod
+    def prepare(self, encoded: Encoded) -> Memory:
+        """What all steps read of the source, made once a sentence."""
+
+    @abstractmethod
+    def initial_state(self, memory: Memory) -> State:
+        """The state before the first token, a row for each of the B sentences."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> Decoded:
+        """The tokens just written ``[R]`` and their rows' state -> features ``[R, H]`` of what comes next."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """Gold tokens ``[B, T]`` -> features ``[B, T, H]``, the same as T steps, as fast as it can be done."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """``[..., H] -> [..., V]``: the output layer."""
+        logits: Tensor = self.output(features)
+        return logits
+
+    def forward_stepwise(self, tokens: Tensor, memory: Memory, gold: Tensor | None = None) -> Tensor:
+        """As `forward`, one step after another. Where `gold` ``[B, T]`` is given and False, a step reads the decoder's
+        own best token: scheduled sampling (Bengio et al. 2015), decided for each token. The first is always gold.
+        """
+        state = self.initial_state(memory)
+        token = tokens[:, 0]
+        features: list[Tensor] = []
+        for t in range(tokens.shape[1]):
+            if t > 0:
+                token = tokens[:, t]
+                if gold is not None:
+                    with torch.no_grad():
+                        own = self.logits(features[-1]).argmax(-1)
+                    token = torch.where(gold[:, t], token, own)
+            step, state, _ = self.step(token, state, memory)
+            features.append(step)
+        return torch.stack(features, 1)  # [B, T, H]

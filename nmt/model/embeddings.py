@@ -1,0 +1,51 @@
+"""Tokens to vectors, and back to scores over the vocabulary."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Module):
+    """A vector for each token: ``[...] -> [..., E]``.
+
+    With `tied_output`, the output layer made from it scores tokens by the same vectors (Press and Wolf 2017).
+    """
+
+    def __init__(self, vocab_size: int, size: int, *, tied_output: bool = False) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.size = size
+        self.weight = nn.Embedding(vocab_size, size).weight
+        self._tied_output = tied_output
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[...]`` int64 -> ``[..., E]``."""
+        return F.embedding(tokens, self.weight)
+
+    def output_layer(self, features_size: int) -> OutputLayer:
+        """The output layer over the same vocabulary, tied or not."""
+        return OutputLayer(features_size, self.vocab_size, tied=self if self._tied_output else None)
+
+
+class OutputLayer(nn.Module):
+    """Features to logits over the vocabulary: ``[..., H] -> [..., V]``.
+
+    `narrow` and `weight` are apart so that a loss can make the logits piece by piece. Tied to embeddings of another
+    size than the features, it first projects them to that size.
+    """
+
+    def __init__(self, features_size: int, vocab_size: int, *, tied: TokenEmbedding | None) -> None:
+        super().__init__()
+        fits = tied is None or tied.size == features_size
+        self.to_embedding = None if fits or tied is None else nn.Linear(features_size, tied.size, bias=False)
+        self.weight = nn.Linear(features_size, vocab_size).weight if tied is None else tied.weight
+        self.bias = nn.Parameter(self.weight.new_zeros(vocab_size))
+
+    def narrow(self, features: Tensor) -> Tensor:
+        """``[..., H]`` -> what `weight` is multiplied with: ``[..., E]`` where tied and of another size."""
+        return features if self.to_embedding is None else self.to_embedding(features)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., H] -> [..., V]``."""
+        return F.linear(self.narrow(features), self.weight, self.bias)

@@ -1,0 +1,63 @@
+"""Pretrained embeddings from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from nmt.errors import UserError
+
+
+def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> int:
+    """Fill rows of `weight` ``[V, E]`` in place from the file at `path`; the number of rows filled.
+
+    A .safetensors file holds one tensor `weight` with a row for each piece, in the vocabulary's order. Any other file
+    is text: a piece and its E numbers on a line, separated by spaces; a first line of two numbers (word2vec's) is
+    passed over, and pieces that the vocabulary lacks are left out.
+
+    Raises UserError where the file can't be read, has other sizes, or shares no piece with the vocabulary.
+    """
+    path = Path(path)
+    try:
+        filled = _from_safetensors(path, weight) if path.suffix == ".safetensors" else _from_text(path, pieces, weight)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"can't be read ({str(error).splitlines()[0]})", "check the path", place=str(path)) from error
+    if filled == 0:
+        raise UserError("has no piece of the vocabulary", "use embeddings of this tokenizer's pieces", place=str(path))
+    return filled
+
+
+def _from_safetensors(path: Path, weight: Tensor) -> int:
+    with safe_open(path, framework="pt") as stored, torch.no_grad():
+        if "weight" not in stored.keys():
+            raise UserError("has no tensor named weight", place=str(path))
+        shape = stored.get_slice("weight").get_shape()
+        if shape != list(weight.shape):
+            problem = f"is {shape}, the model's embeddings are {list(weight.shape)}"
+            raise UserError(problem, "set the embedding size and the vocabulary to fit", place=str(path))
+        weight.copy_(stored.get_tensor("weight"))
+    return len(weight)
+
+
+def _from_text(path: Path, pieces: Sequence[str], weight: Tensor) -> int:
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    filled = 0
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines, torch.no_grad():
+        for number, line in enumerate(lines, 1):
+            piece, *numbers = line.rstrip("\n").rstrip(" ").split(" ")
+            if piece not in ids or (number == 1 and len(numbers) == 1):
+                continue
+            place = f"{path}:{number}"
+            if len(numbers) != weight.shape[1]:
+                remedy = f"set the embedding size to {len(numbers)}"
+                raise UserError(f"{len(numbers)} numbers, the model has {weight.shape[1]}", remedy, place=place)
+            try:
+                weight[ids[piece]] = torch.tensor([float(item) for item in numbers])
+            except ValueError as error:
+                raise UserError(str(error), "mend the line", place=place) from error
+            filled += 1
+    return filled

@@ -1,0 +1,125 @@
+"""The recurrent decoder: any cell, any depth, any attention."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from nmt.attention.attention import Attention
+from nmt.attention.memory import Encoded, Memory
+from nmt.cells.cell import Cell
+from nmt.cells.engines import Unroll
+from nmt.cells.layers import CellStack
+from nmt.cells.state import State
+from nmt.errors import UserError
+from nmt.model.decoder import Decoded, Decoder
+from nmt.model.embeddings import TokenEmbedding
+from nmt.model.readout import Readout
+from nmt.model.start import Start
+from nmt.registry import ATTENTION, CELL, AttentionChoice, CellChoice, Choice
+
+
+class RecurrentDecoder(Decoder):
+    """A stack of recurrent cells over the target embeddings, with attention.
+
+    `attention_layer`: `last` attends with the top layer's output and mixes the context into the features
+    (Luong et al. 2015); `first` attends with the bottom layer's output and feeds the context to every layer above
+    through the next one (Wu et al. 2016, GNMT). Both run all steps of a layer at once when the target is known.
+    `input_feeding` gives the features of a step to the next one's input (Luong et al. 2015, 3.3), so steps must wait
+    for each other. `start`: from zeros, the encoder's last output, the mean of its states, or a learned projection of
+    its last output, which fits any sizes (see `Start`). `deep_output`: the features also read the context and the
+    token just written (Bahdanau et al. 2015). `dropout` is applied between layers and to the features,
+    `embedding_dropout` to the embeddings; `residual` adds each cell's input to its output from the second on.
+    """
+
+    def __init__(
+        self,
+        embedding: TokenEmbedding,
+        unroll: Unroll,
+        encoded_size: int,
+        *,
+        cell: CellChoice = Choice("lstm"),
+        attention: AttentionChoice = Choice("general"),
+        hidden_size: Annotated[int, Field(gt=0)] = 512,
+        layers: Annotated[int, Field(gt=0)] = 1,
+        attention_layer: Literal["last", "first"] = "last",
+        input_feeding: bool = False,
+        start: Literal["zeros", "last", "mean", "learned"] = "learned",
+        deep_output: bool = False,
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+        embedding_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+        residual: bool = False,
+    ) -> None:
+        super().__init__(embedding, unroll, encoded_size, features_size=hidden_size)
+        if attention_layer == "first" and layers < 2:
+            raise UserError("attention_layer: first needs a layer above the first", "set layers to 2 or more")
+        self._input_feeding = input_feeding
+        self._dropout = dropout
+        self._embedding_dropout = embedding_dropout
+
+        def stack(input_size: int, depth: int) -> CellStack:
+            sizes = [input_size] + [hidden_size] * (depth - 1)
+            cells: list[Cell] = [cell.build(CELL, size, hidden_size) for size in sizes]
+            return CellStack(cells, unroll, dropout=dropout, residual=residual)
+
+        below = 1 if attention_layer == "first" else layers
+        self.attention: Attention = attention.build(ATTENTION, hidden_size, encoded_size)
+        self.bottom = stack(embedding.size + (hidden_size if input_feeding else 0), below)
+        self.top = stack(hidden_size + self.attention.context_size, layers - below) if layers > below else None
+        shapes = self.bottom.state_shapes + (self.top.state_shapes if self.top else ())
+        self.start = Start(encoded_size, shapes, start)
+        self.readout = Readout(
+            hidden_size,
+            self.attention.context_size if self.top is None or deep_output else 0,
+            embedding.size if deep_output else 0,
+        )
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        """The attention's keys."""
+        return self.attention.prepare(encoded)
+
+    def initial_state(self, memory: Memory) -> State:
+        """The cells' states and, with input feeding, the features of no step yet: zeros."""
+        rows = memory.encoded.summary.shape[0]
+        zeros = self.bottom.initial_state(rows) + (self.top.initial_state(rows) if self.top else ())
+        state: State = self.start(memory.encoded, zeros)
+        return (*state, state[0].new_zeros(rows, self.features_size)) if self._input_feeding else state
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> Decoded:
+        """As `Decoder.step`."""
+        x = self._embed(tokens)  # [R, E]
+        depth = len(self.bottom.state_shapes)
+        h, bottom = self.bottom(torch.cat([x, state[-1]], -1) if self._input_feeding else x, state[:depth])
+        query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
+        context, weights = self.attention(query, memory)
+        context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
+        top: State = ()
+        if self.top is not None:
+            h = F.dropout(h, self._dropout, self.training)
+            h, top = self.top(torch.cat([h, context], -1), state[depth : depth + len(self.top.state_shapes)])
+        features = F.dropout(self.readout(h, context, x), self._dropout, self.training)
+        fed = (features,) if self._input_feeding else ()
+        return Decoded(features, (*bottom, *top, *fed), weights)
+
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """As `Decoder.forward`: a layer at a time over all steps, or with input feeding a step at a time."""
+        if self._input_feeding:
+            return self.forward_stepwise(tokens, memory)
+        state = self.initial_state(memory)
+        depth = len(self.bottom.state_shapes)
+        # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
+        lengths = torch.full((tokens.shape[0],), tokens.shape[1])
+        xs = self._embed(tokens)  # [B, T, E]
+        hs, _ = self.bottom.unroll(xs, lengths, state[:depth])  # [B, T, H]
+        contexts, _ = self.attention(hs, memory)  # [B, T, D]
+        if self.top is not None:
+            hs = F.dropout(hs, self._dropout, self.training)
+            hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, state[depth:])
+        return F.dropout(self.readout(hs, contexts, xs), self._dropout, self.training)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return F.dropout(self.embedding(tokens), self._embedding_dropout, self.training)
