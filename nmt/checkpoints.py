@@ -19,24 +19,29 @@ MANIFEST = "MANIFEST.json"
 PREFIX = "update-"
 
 
-def write(run: Path, update: int, files: Mapping[str, Callable[[Path], None]]) -> Path:
-    """Write the checkpoint of `update`: each of `files` by its own function, given the path to write to."""
-    final = run / f"{PREFIX}{update:08d}"
+def write(run: Path, name: str, files: Mapping[str, Callable[[Path], object]]) -> Path:
+    """Write the checkpoint `name`: each of `files` by its own function, given the path to write to."""
+    final = run / name
     temporary = run / f".{final.name}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     manifest = {}
-    for name, write_file in files.items():
-        path = temporary / name
+    for file, write_file in files.items():
+        path = temporary / file
         write_file(path)
         _sync(path)
-        manifest[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        manifest[file] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     _write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     _sync(temporary)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _sync(run)
     return final
+
+
+def name_of(update: int) -> str:
+    """The folder's name for the checkpoint of an update."""
+    return f"{PREFIX}{update:08d}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,11 +50,12 @@ def write_recipe(recipe: Recipe) -> str:
     yaml = _yaml()
     yaml.default_flow_style = False
     stream = io.StringIO()
-    yaml.dump(_plain(recipe), stream)
+    yaml.dump(plain(recipe), stream)
     return stream.getvalue()
 
 
-def _plain(section: pydantic.BaseModel) -> dict[str, Any]:
+def plain(section: pydantic.BaseModel) -> dict[str, Any]:
+    """A section as plain data, in a recipe's own form."""
     plain: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
@@ -62,7 +63,7 @@ def _plain(section: pydantic.BaseModel) -> dict[str, Any]:
         if kind is not None and isinstance(value, Choice):
             value = dump(kind, value)
         elif isinstance(value, pydantic.BaseModel):
-            value = _plain(value)
+            value = plain(value)
         plain[name] = _lists(value)
     return plain
 
@@ -196,7 +197,7 @@ class _Document:
             key = next((key for key, _ in _pairs(node) if key.value == str(part)), None)
             if key is None:
                 break
-            mark, node = key.start_mark, dict((k.value, v) for k, v in _pairs(node))[str(part)]
+            mark, node = key.start_mark, {k.value: v for k, v in _pairs(node)}[str(part)]
         return f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else str(self._path)
 
 

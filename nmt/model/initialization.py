@@ -34,7 +34,7 @@ def _block_rows(model: nn.Module) -> dict[Tensor, int]:
     rows: dict[Tensor, int] = {}
     for module in model.modules():  # outer ones first, so the innermost has the last word
         if isinstance(module, Cell):
-            rows |= {parameter: module.hidden_size for parameter in module.parameters()}
+            rows |= dict.fromkeys(module.parameters(), module.hidden_size)
     return rows
 
 

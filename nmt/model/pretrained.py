@@ -33,8 +33,8 @@ def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> 
 
 def _from_safetensors(path: Path, weight: Tensor) -> int:
     with safe_open(path, framework="pt") as stored, torch.no_grad():
-        if "weight" not in stored.keys():
-            raise UserError("has no tensor named weight", place=str(path))
+        if list(stored.keys()) != ["weight"]:
+            raise UserError("has other tensors than one named weight", place=str(path))
         shape = stored.get_slice("weight").get_shape()
         if shape != list(weight.shape):
             problem = f"is {shape}, the model's embeddings are {list(weight.shape)}"
@@ -49,7 +49,7 @@ def _from_text(path: Path, pieces: Sequence[str], weight: Tensor) -> int:
     with path.open(encoding="utf-8", errors="replace", newline="\n") as lines, torch.no_grad():
         for number, line in enumerate(lines, 1):
             piece, *numbers = line.rstrip("\n").rstrip(" ").split(" ")
-            if piece not in ids or (number == 1 and len(numbers) == 1):
+            if piece not in ids or (number == 1 and piece.isdigit() and len(numbers) == 1):
                 continue
             place = f"{path}:{number}"
             if len(numbers) != weight.shape[1]:

@@ -57,9 +57,7 @@ class RecurrentDecoder(Decoder):
         super().__init__(embedding, unroll, encoded_size, features_size=hidden_size)
         if attention_layer == "first" and layers < 2:
             raise UserError("attention_layer: first needs a layer above the first", "set layers to 2 or more")
-        self._input_feeding = input_feeding
-        self._dropout = dropout
-        self._embedding_dropout = embedding_dropout
+        self._input_feeding, self._dropout, self._embedding_dropout = input_feeding, dropout, embedding_dropout
 
         def stack(input_size: int, depth: int) -> CellStack:
             sizes = [input_size] + [hidden_size] * (depth - 1)

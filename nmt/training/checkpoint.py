@@ -1,0 +1,112 @@
+"""What a training checkpoint holds, and going on from one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nmt import checkpoints
+from nmt.errors import UserError
+from nmt.model.weights import load_weights, named_weights, save_weights
+from nmt.training.course import Course
+from nmt.training.schedules import LearningRate
+from nmt.training.updater import Updater
+
+FORMAT = 1
+"""Of the checkpoint; goes up when a newer version could not go on from an older one's files."""
+
+
+def save(run: Path, updater: Updater, course: Course, learning_rate: LearningRate) -> Path:
+    """Write a checkpoint of this moment: weights to translate with, and all that training needs to go on."""
+    state = {
+        "format": FORMAT,
+        "course": course.state(),
+        "learning_rate": learning_rate.state(),
+        "scaler": updater.scaler.state_dict(),
+    }
+    return checkpoints.write(
+        run,
+        checkpoints.name_of(course.update),
+        {
+            "model.safetensors": lambda path: save_weights(updater.final_weights(), path),
+            "training.safetensors": lambda path: save_file(_training_tensors(updater), path),
+            "state.json": lambda path: path.write_text(json.dumps(state, indent=1) + "\n"),
+        },
+    )
+
+
+def load(checkpoint: Path, updater: Updater, course: Course, learning_rate: LearningRate) -> None:
+    """Go on from a checkpoint. Raises UserError where it was written by another format or for another model."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    if state.get("format") != FORMAT:
+        raise UserError(
+            f"written in checkpoint format {state.get('format')}, this version writes {FORMAT}",
+            "go on with the version of nmt that environment.json names, or train anew into another folder",
+            place=str(checkpoint),
+        )
+    load_weights(updater.final_weights(), checkpoint / "model.safetensors")
+    _load_training_tensors(updater, checkpoint / "training.safetensors")
+    course.load_state(state["course"])
+    learning_rate.load_state(state["learning_rate"])
+    updater.scaler.load_state_dict(state["scaler"])
+
+
+def _training_tensors(updater: Updater) -> dict[str, Tensor]:
+    """The optimiser's moments by parameter name and, with a moving average, the weights it is the average of."""
+    names = {id(parameter): name for name, parameter in named_weights(updater.model).items()}
+    tensors: dict[str, Tensor] = {}
+    for parameter, moments in updater.optimizer.state.items():
+        for key, value in moments.items():
+            if isinstance(value, Tensor):  # SGD without momentum keeps None
+                tensors[f"optimizer.{key}.{names[id(parameter)]}"] = value
+    if updater.average is not None:
+        tensors |= {f"weights.{name}": tensor for name, tensor in named_weights(updater.model).items()}
+    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+
+
+def _load_training_tensors(updater: Updater, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"damaged ({error})", "delete this checkpoint to go on from an older one", place=str(path)
+        ) from error
+    weights = named_weights(updater.model)
+    moments: dict[Tensor, dict[str, Any]] = {}
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "weights":
+                weights[rest].copy_(tensor)
+                continue
+            key, _, parameter_name = rest.partition(".")
+            parameter = weights[parameter_name]
+            # Counters (0-d) stay on the CPU unless a fused kernel wants them beside the parameter.
+            moments.setdefault(parameter, {})[key] = tensor.to(parameter.device)
+    updater.optimizer.state.update(moments)
+
+
+def prune(run: Path, course: Course, keep_last: int) -> None:
+    """Delete the checkpoints that are neither among the best nor among the newest `keep_last`."""
+    keep = {update for _, update in course.best}
+    for checkpoint in checkpoints.listed(run)[:-keep_last]:
+        if checkpoints.update_of(checkpoint) not in keep:
+            checkpoints.remove(checkpoint)
+
+
+def resume(
+    run: Path, updater: Updater, course: Course, learning_rate: LearningRate, say: Callable[[str], None]
+) -> bool:
+    """Go on from the newest checkpoint of `run` that is whole, if there is one; each damaged one is named to `say`."""
+    checkpoint = checkpoints.newest(run, say)
+    if checkpoint is None:
+        return False
+    load(checkpoint, updater, course, learning_rate)
+    return True

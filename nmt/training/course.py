@@ -1,0 +1,52 @@
+"""Where a training stands: all that a checkpoint must keep beside tensors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from nmt.recipe import Metric
+
+LESS_IS_BETTER: dict[Metric, bool] = {"loss": True, "perplexity": True, "bleu": False, "chrf": False}
+
+
+@dataclass
+class Course:
+    """Counters of a training run, changed by the loop alone."""
+
+    update: int = 0
+    epoch: int = 1
+    step: int = 0
+    """Batches of this epoch that have been trained on."""
+    tokens: int = 0
+    """Target tokens trained on."""
+    seconds: float = 0.0
+    """Time spent training, over all starts."""
+    faults: int = 0
+    """Updates passed over, one after the other, because of a NaN or Inf."""
+    waited: int = 0
+    """Validations since the best."""
+    best: list[tuple[float, int]] = field(default_factory=list)
+    """Cost (less is better) and update of the best checkpoints, the best first."""
+    ended: str = ""
+    """Why the training is over; empty while it isn't."""
+
+    def state(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        for item in fields(self):
+            setattr(self, item.name, state[item.name])
+        self.best = [(float(cost), int(update)) for cost, update in self.best]
+
+    def validated(self, cost: float, keep: int) -> None:
+        """Hear of a validation at this update: its cost, and how many of the best to remember."""
+        self.waited = 0 if not self.best or cost < self.best[0][0] else self.waited + 1
+        self.best = sorted([*self.best, (cost, self.update)])[:keep]
+
+
+def cost_of(metric: Metric, value: float) -> float:
+    """A metric turned so that less is better."""
+    return value if LESS_IS_BETTER[metric] else -value

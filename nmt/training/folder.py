@@ -1,0 +1,79 @@
+"""The folder of a run: one training at a time, and always the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nmt import checkpoints
+from nmt.errors import RunError, UserError
+from nmt.recipe import Recipe
+from nmt.recipe_file import plain, read_recipe, write_recipe
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two trainings in one folder are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+CHANGEABLE = (
+    "train.updates",
+    "train.patience",
+    "train.keep_best",
+    "train.keep_last",
+    "train.report_every",
+    "train.threads",
+    "train.device",
+    "data.test",
+    "search",
+)
+"""What a resumed run may have otherwise: how long it goes on and what is kept or shown, not what is computed."""
+
+
+@contextmanager
+def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """The run folder, made if need be, held by this process alone, with the recipe written into it.
+
+    Raises UserError where another training holds it, or it was begun with another recipe.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise RunError(
+            f"can't be written to ({error.strerror})", "choose another with --out", place=str(folder)
+        ) from error
+    with lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    "another training is running in this folder", "wait for it, or choose --out", place=str(folder)
+                ) from error
+        path = folder / "recipe.yaml"
+        if path.exists():
+            _compare(path, read_recipe(path), recipe)
+        checkpoints.write_text(path, write_recipe(recipe))
+        yield
+
+
+def _compare(path: Path, old: Recipe, new: Recipe) -> None:
+    """Raise UserError with a line for each key in which the recipes differ and must not."""
+    before, now = _flat(plain(old)), _flat(plain(new))
+    lines = [
+        str(UserError(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}", place=str(path)))
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in CHANGEABLE)
+    ]
+    if lines:
+        lines.append("this folder was begun with another recipe; train into another folder with --out")
+        raise UserError("\n".join(lines))
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat

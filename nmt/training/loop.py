@@ -1,0 +1,174 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from nmt import checkpoints, recipe
+from nmt.errors import RunError
+from nmt.text.batches import Batch, BatchPlan, prefetch
+from nmt.training.checkpoint import prune, save
+from nmt.training.course import Course, cost_of
+from nmt.training.progress import Progress
+from nmt.training.schedules import LearningRate
+from nmt.training.seeds import seed_of
+from nmt.training.stopping import Stop, Stopped
+from nmt.training.updater import Applied, Updater
+from nmt.training.validation import Validation, using
+from nmt.translator import Translator
+
+MAX_FAULTS = 3
+"""Updates with a loss or gradient that is no finite number, one after the other, that end a run."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The batches of one update, and where the data stands behind them."""
+
+    batches: list[Batch]
+    epoch: int
+    step: int
+
+
+@dataclass
+class Loop:
+    """Everything that training a model takes; `run` is the whole story."""
+
+    folder: Path
+    settings: recipe.Train
+    seed: int
+    plan: BatchPlan
+    validation: Validation
+    translator: Translator
+    updater: Updater
+    learning_rate: LearningRate
+    course: Course
+    progress: Progress
+
+    def run(self) -> None:
+        """Train until the course is over. Raises Stopped after a signal, with everything saved."""
+        course, settings = self.course, self.settings
+        window = _Window(course)
+        with Stop() as stop:
+            for group in self._groups():
+                number = course.update + 1
+                rate = self.learning_rate.at(number)
+                applied = self.updater.update(group.batches, number, rate, seed_of(self.seed, number))
+                course.update, course.epoch, course.step = number, group.epoch, group.step
+                self._note_fault(group, applied)
+                window.add(applied)
+                self.progress.advance()
+                if number % settings.report_every == 0:
+                    self.progress.record(window.report(course, rate))
+                    window = _Window(course)
+                if number >= settings.updates:
+                    course.ended = f"{settings.updates} updates done"
+                if course.ended or number % settings.validate_every == 0:
+                    course.seconds = window.seconds()
+                    self._validate()
+                    window = _Window(course)
+                elif stop.signal:
+                    course.seconds = window.seconds()
+                    save(self.folder, self.updater, course, self.learning_rate)
+                if course.ended:
+                    return
+                if stop.signal:
+                    raise Stopped(stop.signal)
+
+    def _groups(self) -> Iterator[Group]:
+        """The updates' batches from where the course stands, epoch after epoch, made in the background."""
+
+        def groups() -> Iterator[Group]:
+            step, batches = self.course.step, []
+            for epoch in count(self.course.epoch):
+                for batch in self.plan.batches(epoch, step):
+                    step += 1
+                    batches.append(batch)
+                    if len(batches) == self.settings.accumulate:
+                        yield Group(batches, epoch, step)
+                        batches = []
+                step = 0
+
+        return prefetch(groups())
+
+    def _note_fault(self, group: Group, applied: Applied) -> None:
+        if applied.applied:
+            self.course.faults = 0
+            return
+        self.course.faults += 1
+        lines = sorted(int(line) for batch in group.batches for line in batch.lines)
+        shown = ", ".join(map(str, lines[:10])) + (f" and {len(lines) - 10} more" if len(lines) > 10 else "")
+        self.progress.say(
+            f"update {self.course.update}: the loss or its gradient is no finite number; the update was not applied "
+            f"(training pairs of lines {shown})"
+        )
+        if self.course.faults >= MAX_FAULTS:
+            raise RunError(
+                f"{MAX_FAULTS} updates in a row had no finite loss or gradient",
+                "lower the learning rate or look at the named lines; the last checkpoint is kept",
+                place=str(self.folder),
+            )
+
+    def _validate(self) -> None:
+        """Measure, save, keep the best and the newest, and see whether training is over."""
+        course, settings = self.course, self.settings
+        with using(self.updater.model, self.updater.final_weights()):
+            values = self.validation.run(self.updater.model, self.translator)
+        cost = cost_of(settings.best_metric, values[settings.best_metric])
+        if math.isnan(cost):
+            cost = math.inf
+        course.validated(cost, settings.keep_best)
+        self.learning_rate.validated(cost)
+        if settings.patience is not None and course.waited >= settings.patience:
+            course.ended = f"no better {settings.best_metric} in {settings.patience} validations"
+        save(self.folder, self.updater, course, self.learning_rate)
+        best = course.best[0][1]
+        checkpoints.write_text(self.folder / "best", f"{checkpoints.name_of(best)}\n")
+        prune(self.folder, course, settings.keep_last)
+        position = {"update": course.update, "epoch": course.epoch, "seconds": round(course.seconds, 1)}
+        self.progress.record({"event": "validation", **position, **values, "best": best})
+
+
+class _Window:
+    """Sums since the last report."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._seconds_before = course.seconds
+        self._began = time.monotonic()
+        self._tokens = 0
+        self._likelihood = 0.0
+        self._norm = 0.0
+
+    def add(self, applied: Applied) -> None:
+        """An update is done."""
+        self._course.tokens += applied.tokens
+        self._tokens += applied.tokens
+        self._likelihood += applied.negative_log_likelihood
+        self._norm = applied.gradient_norm
+
+    def seconds(self) -> float:
+        """Training time until now, over all starts."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def report(self, course: Course, learning_rate: float) -> dict[str, str | int | float]:
+        """One record; brings the course's clock up to date."""
+        course.seconds = self.seconds()
+        loss = self._likelihood / self._tokens
+        elapsed = time.monotonic() - self._began
+        return {
+            "event": "report",
+            "update": course.update,
+            "epoch": course.epoch,
+            "seconds": round(course.seconds, 1),
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "tokens_per_second": round(self._tokens / elapsed, 1),
+            "learning_rate": learning_rate,
+            "gradient_norm": self._norm,
+        }

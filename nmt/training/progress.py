@@ -1,0 +1,92 @@
+"""What a training tells while it runs: a bar or lines, metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+Record = dict[str, Any]
+"""One report or validation: `event`, `update` and numbers."""
+
+
+class Progress:
+    """Takes reports and validations: a bar on a terminal, else a JSON line each on stdout; always metrics.jsonl."""
+
+    def __init__(self, run: Path, updates: int, start: int) -> None:
+        self._path = run / "metrics.jsonl"
+        self._keep_until(start)
+        self._bar: tqdm[Any] | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=updates, initial=start, unit="update", dynamic_ncols=True, smoothing=0.1)
+        self._board = _tensorboard(run)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+    def advance(self) -> None:
+        """An update is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def record(self, record: Record) -> None:
+        """Keep a report or a validation, and show it."""
+        line = json.dumps(record)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self._bar is None:
+            print(line, flush=True)
+        elif record["event"] == "report":
+            self._bar.set_postfix_str(_short(record))
+        else:
+            self._bar.write(_short(record), file=sys.stderr)
+        if self._board is not None:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "update":
+                    self._board.add_scalar(f"{record['event']}/{name}", value, record["update"])
+
+    def say(self, message: str) -> None:
+        """A line for the person, on stderr."""
+        if self._bar is not None:
+            self._bar.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr, flush=True)
+
+    def _keep_until(self, update: int) -> None:
+        """Drop the records of updates that will be done again, and a line that was cut off."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["update"] <= update:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        self._path.write_text("".join(kept), encoding="utf-8")
+
+
+def _tensorboard(run: Path) -> Any | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra isn't installed
+        return None
+    return SummaryWriter(str(run / "tensorboard"))
+
+
+def _short(record: Record) -> str:
+    parts = [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float) and name != "seconds"]
+    head = "" if record["event"] == "report" else f"update {record['update']} {record['event']}: "
+    return head + ", ".join(parts)

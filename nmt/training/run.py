@@ -1,0 +1,151 @@
+"""A whole training run: from a recipe to a folder with a model, or on from where that folder stands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from nmt import checkpoints, registry
+from nmt.device import autocast_type, choose_device
+from nmt.model.pretrained import load_embeddings
+from nmt.model.seq2seq import Seq2Seq, build_model
+from nmt.recipe import Recipe
+from nmt.recipe_file import read_recipe
+from nmt.text.batches import BatchPlan, ordered_batches
+from nmt.text.corpora import Corpus
+from nmt.text.store import TokenStore, build_store
+from nmt.text.tokenizer import Tokenizers, train_tokenizers
+from nmt.training.checkpoint import resume
+from nmt.training.course import Course
+from nmt.training.environment import environment
+from nmt.training.folder import claimed
+from nmt.training.loop import Loop
+from nmt.training.progress import Progress
+from nmt.training.schedules import LearningRate
+from nmt.training.updater import Updater
+from nmt.training.validation import Validation
+from nmt.translator import Translator
+
+
+def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Path:
+    """Train what a recipe describes; the folder of the run, ``runs/NAME`` unless `out` names another.
+
+    The same call again goes on from the newest checkpoint, or returns at once where training is over.
+    Raises UserError for what the user can put right, Stopped after SIGINT or SIGTERM with everything saved.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, overrides)
+    folder = Path(out) if out is not None else Path("runs") / recipe.name
+    device = choose_device(recipe.train.device)
+    dtype = autocast_type(recipe.train.precision, device)
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    with claimed(folder, recipe):
+        tokenizers = _tokenizers(recipe, folder)
+        store, validation_store = _stores(recipe, tokenizers)
+        model = build(recipe, tokenizers).to(device)
+        updater = Updater(model, recipe.train, device, dtype)
+        course = Course()
+        learning_rate = LearningRate(recipe.train.optimizer.learning_rate, recipe.train.schedule, recipe.train.updates)
+        resumed = resume(folder, updater, course, learning_rate, _say)
+        if course.ended and course.update >= recipe.train.updates:
+            _say(f"{folder}: nothing to do, training is over ({course.ended})")
+            return folder
+        course.ended = ""
+        made_with = json.dumps(environment(recipe, device), indent=1)
+        checkpoints.write_text(folder / "environment.json", made_with + "\n")
+        _say(_summary(recipe, model, store, device, dtype, course.update if resumed else None))
+        with Progress(folder, recipe.train.updates, course.update) as progress:
+            Loop(
+                folder=folder,
+                settings=recipe.train,
+                seed=recipe.seed,
+                plan=_plan(recipe, store, tokenizers),
+                validation=_validation(recipe, validation_store, tokenizers, device, dtype),
+                translator=Translator(model, tokenizers, recipe.search, device),
+                updater=updater,
+                learning_rate=learning_rate,
+                course=course,
+                progress=progress,
+            ).run()
+    return folder
+
+
+def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
+    """The recipe's model at its start: initialised from the recipe's seed, pretrained embeddings in place."""
+    torch.manual_seed(recipe.seed)
+    source, target = tokenizers.source, tokenizers.target
+    model = build_model(recipe.model, source.vocab_size, target.vocab_size, shared=recipe.tokenizer.shared)
+    for path, tokenizer, embedding in (
+        (recipe.model.source_embeddings, source, model.encoder.embedding),
+        (recipe.model.target_embeddings, target, model.decoder.embedding),
+    ):
+        if path is not None:
+            filled = load_embeddings(path, tokenizer.pieces(), embedding.weight)
+            _say(f"{path}: {filled:,} of {tokenizer.vocab_size:,} embeddings filled")
+    return model
+
+
+def _tokenizers(recipe: Recipe, folder: Path) -> Tokenizers:
+    """The run's tokenizers, trained when the run begins."""
+    if (folder / "tokenizer.model").exists() or (folder / "target.model").exists():
+        return Tokenizers.load(folder)
+    return train_tokenizers(_corpus(recipe.data.train), recipe.tokenizer, folder)
+
+
+def _corpus(choice: registry.Choice) -> Corpus:
+    corpus: Corpus = choice.build(registry.CORPUS)
+    return corpus
+
+
+def _stores(recipe: Recipe, tokenizers: Tokenizers) -> tuple[TokenStore, TokenStore]:
+    """Training and validation pairs as tokens. Only training leaves out pairs that are too long."""
+    sampling = recipe.tokenizer.sampling is not None
+    training = build_store(
+        _corpus(recipe.data.train), tokenizers, max_length=recipe.data.max_length, keep_text=sampling, say=_say
+    )
+    validation = build_store(_corpus(recipe.data.valid), tokenizers, max_length=None, keep_text=False, say=_say)
+    return training, validation
+
+
+def _plan(recipe: Recipe, store: TokenStore, tokenizers: Tokenizers) -> BatchPlan:
+    return BatchPlan(
+        store,
+        tokenizers,
+        tokens=None if recipe.train.batch_sentences else recipe.train.batch_tokens,
+        sentences=recipe.train.batch_sentences,
+        seed=recipe.seed,
+        sampling=recipe.tokenizer.sampling,
+    )
+
+
+def _validation(
+    recipe: Recipe, store: TokenStore, tokenizers: Tokenizers, device: torch.device, dtype: torch.dtype | None
+) -> Validation:
+    pairs = (pair for pair in _corpus(recipe.data.valid).pairs() if pair.source.strip() and pair.target.strip())
+    batches = list(ordered_batches(store, tokenizers, tokens=recipe.train.batch_tokens or 4096))
+    return Validation(batches, list(islice(pairs, recipe.train.validate_decoded)), device, dtype)
+
+
+def _summary(
+    recipe: Recipe,
+    model: Seq2Seq,
+    store: TokenStore,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    resumed: int | None,
+) -> str:
+    """A line that says what is about to be trained, and from where."""
+    size = sum(parameter.numel() for parameter in model.parameters())
+    where = f"{device.type} in {str(dtype or torch.float32).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+    begin = "from the start" if resumed is None else f"going on from update {resumed:,}"
+    return f"{recipe.name}: {len(store):,} pairs, {size:,} parameters, {where}, engine {recipe.model.engine}; {begin}"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,263 @@
+"""Encoders, decoders and attentions: properties that hold for every built-in combination."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nmt import recipe
+from nmt.attention.memory import Encoded, Memory
+from nmt.cells.engines import mask_of
+from nmt.errors import UserError
+from nmt.model.pretrained import load_embeddings
+from nmt.model.seq2seq import Seq2Seq, build_model
+from nmt.model.weights import load_weights, named_weights, save_weights
+from nmt.registry import ATTENTION, Choice, available
+
+SOURCE = torch.tensor([[5, 6, 7, 8, 3], [9, 3, 0, 0, 0], [4, 11, 6, 3, 0]])
+LENGTHS = torch.tensor([5, 2, 4])
+TARGET = torch.tensor([[2, 5, 6, 7], [2, 8, 9, 4], [2, 10, 4, 5]])
+DECODERS = {
+    "plain": {},
+    "deep": {"layers": 3, "residual": True},
+    "deep output": {"deep_output": True},
+    "first": {"layers": 2, "attention_layer": "first"},
+    "first with deep output": {"layers": 3, "attention_layer": "first", "deep_output": True},
+    "input feeding": {"input_feeding": True},
+    "first with input feeding": {"layers": 2, "attention_layer": "first", "input_feeding": True},
+    "from zeros": {"start": "zeros"},
+    "from the last": {"start": "last"},
+    "from the mean": {"start": "mean"},
+    "of a gru": {"cell": "gru", "layers": 2},
+}
+
+
+def make(encoder: dict | None = None, decoder: dict | None = None, **settings: object) -> Seq2Seq:
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 4, "layers": 2, "dropout": 0.2, "embedding_dropout": 0.2}
+    settings = recipe.Model(
+        embedding_size=6,
+        encoder=Choice("recurrent", sizes | (encoder or {})),
+        decoder=Choice("recurrent", {"hidden_size": 8, "dropout": 0.2} | (decoder or {})),
+        **settings,
+    )
+    return build_model(settings, 12, 12, shared=True).double().eval()
+
+
+def encoded(model: Seq2Seq) -> Encoded:
+    return model.encoder(SOURCE, LENGTHS)
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.allclose(one, other, rtol=1e-10, atol=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("attention", "options"), list(itertools.product(available(ATTENTION), DECODERS.values())), ids=str
+)
+def test_all_steps_at_once_equal_one_after_another(attention: str, options: dict) -> None:
+    model = make(decoder={"attention": attention, **options})
+    memory = model.decoder.prepare(encoded(model))
+    whole = model.decoder(TARGET, memory)
+    stepwise = model.decoder.forward_stepwise(TARGET, memory)
+    assert whole.shape == (3, 4, 8)
+    assert close(whole, stepwise)
+
+
+@pytest.mark.parametrize("options", DECODERS.values(), ids=DECODERS)
+def test_rows_of_a_beam_share_their_sentence_and_nothing_else(options: dict) -> None:
+    model = make(decoder=options)
+    memory = model.decoder.prepare(encoded(model))
+    state = model.decoder.initial_state(memory)
+    beams = tuple(tensor.repeat_interleave(2, 0) for tensor in state)
+    tokens = torch.tensor([4, 5, 6, 7, 8, 9])
+    features, following, weights = model.decoder.step(tokens, beams, memory)
+    for row in range(6):
+        alone = memory.select(torch.tensor([row // 2]))
+        single = model.decoder.step(tokens[row : row + 1], tuple(t[row : row + 1] for t in beams), alone)
+        assert close(features[row : row + 1], single.features)
+        size = single.weights.shape[1]
+        assert close(weights[row : row + 1, :size], single.weights)
+        assert not weights[row, size:].any()
+        assert all(close(one[row : row + 1], other) for one, other in zip(following, single.state, strict=True))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_a_sentence_is_encoded_the_same_alone_and_in_a_batch(bidirectional: bool) -> None:
+    model = make(encoder={"bidirectional": bidirectional, "residual": True})
+    together = encoded(model)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = model.encoder(SOURCE[row : row + 1, :length], LENGTHS[row : row + 1])
+        assert close(together.states[row : row + 1, :length], alone.states)
+        assert close(together.summary[row : row + 1], alone.summary)
+        assert not together.states[row, length:].any()
+
+
+@pytest.mark.parametrize("name", [name for name in available(ATTENTION) if name != "none"])
+def test_attention_weights_are_a_distribution_over_the_tokens(name: str) -> None:
+    attention = Choice(name).build(ATTENTION, 8, 8).double()
+    mask = mask_of(LENGTHS, 5, torch.device("cpu"))
+    states = torch.randn(3, 5, 8, dtype=torch.double)
+    source = Encoded(states, mask, LENGTHS, states[:, 0])
+    contexts, weights = attention(torch.randn(3, 2, 8, dtype=torch.double), attention.prepare(source))
+    assert close(weights.sum(-1), torch.ones(3, 2, dtype=torch.double))
+    assert not weights.masked_select(~mask[:, None]).any()
+    assert close(contexts, torch.einsum("bts,bsd->btd", weights, states))
+
+
+def test_the_scores_of_attention_follow_their_formulas() -> None:
+    states, query = torch.randn(1, 3, 4, dtype=torch.double), torch.randn(1, 1, 4, dtype=torch.double)
+    everything = Encoded(states, torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]), states[:, 0])
+
+    def weights_of(attention: torch.nn.Module) -> Tensor:
+        return attention(query, attention.prepare(everything))[1][0, 0]
+
+    q, s = query[0, 0], states[0]
+    dot = Choice("dot").build(ATTENTION, 4, 4)
+    assert close(weights_of(dot), torch.softmax(torch.stack([q @ each for each in s]), 0))
+    general = Choice("general").build(ATTENTION, 4, 4).double()
+    assert close(weights_of(general), torch.softmax(torch.stack([q @ general.key.weight @ each for each in s]), 0))
+    additive = Choice("additive", {"size": 5}).build(ATTENTION, 4, 4).double()
+    u, w, b, v = additive.query.weight, additive.key.weight, additive.key.bias, additive.score.weight[0]
+    scores = torch.stack([v @ torch.tanh(u @ q + w @ each + b) for each in s])
+    assert close(weights_of(additive), torch.softmax(scores, 0))
+
+
+def test_a_fixed_vector_decoder_sees_the_source_only_through_its_first_state() -> None:
+    model = make(decoder={"attention": "none"})
+    source = encoded(model)
+    blind = Encoded(torch.zeros_like(source.states), source.mask, source.lengths, source.summary)
+    assert close(
+        model.decoder(TARGET, model.decoder.prepare(source)), model.decoder(TARGET, model.decoder.prepare(blind))
+    )
+
+
+def test_scheduled_sampling_with_only_gold_tokens_is_teacher_forcing() -> None:
+    model = make()
+    gold = torch.ones_like(TARGET, dtype=torch.bool)
+    assert close(model(SOURCE, LENGTHS, TARGET, gold), model(SOURCE, LENGTHS, TARGET))
+
+
+def test_scheduled_sampling_reads_the_decoders_own_best_token_where_not_gold() -> None:
+    model = make()
+    gold = torch.tensor([[True, False, True, False]]).expand(3, -1)
+    features = model(SOURCE, LENGTHS, TARGET, gold)
+    own = TARGET.clone()
+    for t in (1, 3):
+        own[:, t] = model.decoder.logits(model(SOURCE, LENGTHS, own))[:, t - 1].argmax(-1)
+    assert not torch.equal(own, TARGET)
+    assert close(features, model(SOURCE, LENGTHS, own))
+
+
+def test_padding_behind_a_target_changes_nothing_before_it() -> None:
+    model = make()
+    longer = torch.cat([TARGET, torch.zeros(3, 2, dtype=torch.long)], 1)
+    assert close(model(SOURCE, LENGTHS, longer)[:, :4], model(SOURCE, LENGTHS, TARGET))
+
+
+@pytest.mark.parametrize(("tie", "tensors"), [("none", 3), ("two-way", 2), ("three-way", 1)])
+def test_tying_shares_the_vocabulary_sized_matrices(tie: str, tensors: int) -> None:
+    model = make(tie_embeddings=tie)
+    assert sum(weight.shape[0] == 12 and weight.dim() == 2 for weight in named_weights(model).values()) == tensors
+    assert model.decoder.logits(model(SOURCE, LENGTHS, TARGET)).shape == (3, 4, 12)
+
+
+def test_a_three_way_tie_of_different_sizes_is_refused() -> None:
+    with pytest.raises(UserError, match="three-way needs one vocabulary"):
+        make(tie_embeddings="three-way", target_embedding_size=9)
+
+
+def test_sizes_of_encoder_and_decoder_may_differ_in_every_way() -> None:
+    model = make(
+        encoder={"hidden_size": 3, "layers": 3, "cell": "elman"},
+        decoder={"hidden_size": 10, "layers": 2},
+        target_embedding_size=7,
+    )
+    assert model(SOURCE, LENGTHS, TARGET).shape == (3, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "words"),
+    [
+        ({"attention": "dot", "hidden_size": 5}, "dot attention needs"),
+        ({"start": "last", "hidden_size": 5}, "start: last needs"),
+        ({"attention_layer": "first", "layers": 1}, "needs a layer above"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_words(decoder: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make(decoder=decoder)
+
+
+def test_recurrent_matrices_start_orthogonal_gate_by_gate() -> None:
+    weight = make().encoder.layers.layers[0].forwards.cell.recurrent.weight
+    for gate in weight.split(4):
+        assert torch.allclose(gate @ gate.T, torch.eye(4, dtype=torch.double), atol=1e-6)
+
+
+def test_initialisation_keeps_the_forget_bias_and_obeys_its_scale() -> None:
+    settings = recipe.Initialization(weights="uniform", recurrent="same", embeddings="uniform", scale=0.05)
+    model = make(initialization=settings)
+    assert model.encoder.layers.layers[0].forwards.cell.input.bias[4:8].tolist() == [1.0] * 4
+    for weight in named_weights(model).values():
+        if weight.dim() >= 2:
+            assert 0.0 < weight.abs().max() <= 0.05
+
+
+def test_the_same_seed_gives_the_same_model_whatever_ran_before() -> None:
+    one = make()
+    torch.rand(7)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), make().parameters(), strict=True))
+
+
+def test_weights_survive_the_disk_and_others_are_refused(tmp_path: Path) -> None:
+    model, path = make(tie_embeddings="three-way"), tmp_path / "model.safetensors"
+    save_weights(named_weights(model), path)
+    other = make(tie_embeddings="three-way")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    load_weights(named_weights(other), path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    with pytest.raises(UserError, match="lacks the weight|unknown weight"):
+        load_weights(named_weights(make()), path)
+    with pytest.raises(UserError, match=r"is \["):
+        load_weights(named_weights(make(tie_embeddings="three-way", encoder={"hidden_size": 5})), path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(named_weights(other), path)
+
+
+def test_pretrained_embeddings_fill_the_rows_of_known_pieces(tmp_path: Path) -> None:
+    pieces, weight = ["<pad>", "▁a", "▁b"], torch.zeros(3, 2)
+    text = tmp_path / "vectors.txt"
+    text.write_text("2 2\n▁b 1 2\n▁unknown 3 4\n")
+    assert load_embeddings(text, pieces, weight) == 1
+    assert weight.tolist() == [[0, 0], [0, 0], [1, 2]]
+    tensors = tmp_path / "vectors.safetensors"
+    save_file({"weight": torch.ones(3, 2)}, tensors)
+    assert load_embeddings(tensors, pieces, weight) == 3
+    assert weight.tolist() == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("▁a 1\n", "txt:1: 1 numbers, the model has 2"), ("▁a 1 x\n", "could not convert"), ("▁z 1 2\n", "no piece")],
+)
+def test_bad_embedding_files_are_refused_in_words(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words):
+        load_embeddings(path, ["▁a"], torch.zeros(1, 2))
+
+
+def test_selecting_sentences_keeps_their_memory() -> None:
+    model = make()
+    memory = model.decoder.prepare(encoded(model))
+    selected = memory.select(torch.tensor([2, 1]))
+    assert isinstance(selected, Memory)
+    assert selected.encoded.lengths.tolist() == [4, 2]
+    assert torch.equal(selected.keys, memory.keys[[2, 1], :4])

@@ -1,0 +1,115 @@
+"""The chunked loss against torch's own, and the schedules against their formulas."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nmt import recipe
+from nmt.errors import UserError
+from nmt.model.embeddings import OutputLayer, TokenEmbedding
+from nmt.training import objectives
+from nmt.training.objectives import cross_entropy
+from nmt.training.optimizers import build_optimizer
+from nmt.training.schedules import LearningRate, gold_share
+from nmt.training.seeds import seed_of
+
+TARGETS = torch.tensor([[4, 7, 1, 3], [5, 3, 0, 0], [9, 8, 3, 0]])
+LENGTHS = torch.tensor([4, 2, 3])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("elements", [1, 25, 10_000])
+def test_the_chunked_loss_and_its_gradients_equal_torchs(
+    monkeypatch: pytest.MonkeyPatch, smoothing: float, tied: bool, elements: int
+) -> None:
+    monkeypatch.setattr(objectives, "CHUNK_ELEMENTS", elements)
+    torch.manual_seed(1)
+    output = OutputLayer(6, 12, tied=TokenEmbedding(12, 5) if tied else None).double()
+    features = torch.randn(3, 4, 6, dtype=torch.double, requires_grad=True)
+    wanted = [features, *output.parameters()]
+    loss = cross_entropy(output, features, TARGETS, LENGTHS, smoothing)
+    ignored = TARGETS.masked_fill(torch.arange(4) >= LENGTHS[:, None], -100)
+    logits = output(features).flatten(0, 1)
+    expected = F.cross_entropy(logits, ignored.flatten(), label_smoothing=smoothing, reduction="sum")
+    assert torch.allclose(loss.objective, expected, rtol=1e-12)
+    plain = F.cross_entropy(logits, ignored.flatten(), reduction="sum")
+    assert torch.allclose(loss.negative_log_likelihood, plain, rtol=1e-12)
+    assert not loss.negative_log_likelihood.requires_grad
+    ours = torch.autograd.grad(loss.objective / 7, wanted)
+    theirs = torch.autograd.grad(expected / 7, wanted)
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-14) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_loss_in_bfloat16_stays_near_fp32() -> None:
+    torch.manual_seed(1)
+    output, features = OutputLayer(16, 40, tied=None), torch.randn(3, 4, 16, requires_grad=True)
+    exact = cross_entropy(output, features, TARGETS, LENGTHS, 0.1).objective
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = cross_entropy(output, features, TARGETS, LENGTHS, 0.1).objective
+    assert rough.dtype == torch.float32
+    assert abs(rough - exact) / exact < 0.01
+
+
+def test_schedules_warm_up_and_follow_their_formulas() -> None:
+    def rates(schedule: recipe.Schedule, *updates: int) -> list[float]:
+        return [LearningRate(0.4, schedule, 100).at(update) for update in updates]
+
+    assert rates(recipe.ConstantSchedule(warmup=4), 1, 2, 4, 99) == pytest.approx([0.1, 0.2, 0.4, 0.4])
+    assert rates(recipe.InverseSqrtSchedule(type="inverse_sqrt", warmup=4), 2, 4, 16) == pytest.approx([0.2, 0.4, 0.2])
+    halving = recipe.HalvingSchedule(type="halving", every=10, start=20)
+    assert rates(halving, 1, 20, 29, 30, 40) == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.1])
+    cosine = recipe.CosineSchedule(type="cosine", minimum=0.1)
+    assert rates(cosine, 50, 100) == pytest.approx([0.25, 0.1])
+
+
+def test_the_plateau_schedule_waits_then_lowers_and_survives_a_checkpoint() -> None:
+    schedule = recipe.PlateauSchedule(type="plateau", factor=0.5, patience=1, minimum=0.1)
+    rate = LearningRate(0.4, schedule, 100)
+    for cost, expected in ((3.0, 0.4), (2.0, 0.4), (2.5, 0.4), (2.4, 0.2), (2.3, 0.2)):
+        rate.validated(cost)
+        assert rate.at(7) == pytest.approx(expected)
+    again = LearningRate(0.4, schedule, 100)
+    again.load_state(rate.state())
+    for each in (rate, again):
+        each.validated(2.2)
+        assert each.at(8) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"type": "constant", "start": 0.7}, 0.7),
+        ({"type": "linear", "slope": 0.01, "end": 0.6}, 0.9),
+        ({"type": "exponential", "k": 0.9}, 0.9**10),
+        ({"type": "inverse_sigmoid", "k": 20.0}, 20 / (20 + math.exp(0.5))),
+    ],
+)
+def test_the_share_of_gold_tokens_follows_its_schedule(settings: dict, expected: float) -> None:
+    forcing = recipe.TeacherForcing(**settings)
+    assert gold_share(forcing, 10) == pytest.approx(expected)
+    assert gold_share(forcing, 10**9) == pytest.approx(0.7 if forcing.type == "constant" else forcing.end)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"])
+def test_each_optimiser_makes_a_parabola_small(name: str) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = build_optimizer(recipe.Optimizer(type=name, learning_rate=0.1), [weight])
+    for _ in range(20):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+    assert (weight**2).sum() < 3.0
+
+
+def test_an_option_that_torch_does_not_know_is_refused() -> None:
+    with pytest.raises(UserError, match="bets"):
+        build_optimizer(recipe.Optimizer(options={"bets": (0.9, 0.98)}), [torch.ones(1, requires_grad=True)])
+
+
+def test_neighbouring_updates_have_unrelated_seeds() -> None:
+    seeds = [seed_of(seed, update) for seed in range(20) for update in range(20)]
+    assert len(set(seeds)) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
