@@ -42,7 +42,7 @@ CELL = Kind("cell", "nmt.cells", "nmt.cells.cell:Cell")
 ATTENTION = Kind("attention", "nmt.attentions", "nmt.attention.attention:Attention")
 ENCODER = Kind("encoder", "nmt.encoders", "nmt.model.encoder:Encoder")
 DECODER = Kind("decoder", "nmt.decoders", "nmt.model.decoder:Decoder")
-CORPUS = Kind("corpus", "nmt.corpora", "nmt.text.corpora:Corpus", key="corpus")
+CORPUS = Kind("corpus", "nmt.corpora", "nmt.text.corpus:Corpus", key="corpus")
 KINDS = (CELL, ATTENTION, ENCODER, DECODER, CORPUS)
 
 

@@ -17,7 +17,7 @@ from nmt.training.course import Course, cost_of
 from nmt.training.progress import Progress
 from nmt.training.schedules import LearningRate
 from nmt.training.seeds import seed_of
-from nmt.training.stopping import Stop, Stopped
+from nmt.training.stopping import Stop, StoppedError
 from nmt.training.updater import Applied, Updater
 from nmt.training.validation import Validation, using
 from nmt.translator import Translator
@@ -51,7 +51,7 @@ class Loop:
     progress: Progress
 
     def run(self) -> None:
-        """Train until the course is over. Raises Stopped after a signal, with everything saved."""
+        """Train until the course is over. Raises StoppedError after a signal, with everything saved."""
         course, settings = self.course, self.settings
         window = _Window(course)
         with Stop() as stop:
@@ -78,7 +78,7 @@ class Loop:
                 if course.ended:
                     return
                 if stop.signal:
-                    raise Stopped(stop.signal)
+                    raise StoppedError(stop.signal)
 
     def _groups(self) -> Iterator[Group]:
         """The updates' batches from where the course stands, epoch after epoch, made in the background."""

@@ -17,9 +17,9 @@ from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe
 from nmt.text.batches import BatchPlan, ordered_batches
-from nmt.text.corpora import Corpus
+from nmt.text.corpus import Corpus
 from nmt.text.store import TokenStore, build_store
-from nmt.text.tokenizer import Tokenizers, train_tokenizers
+from nmt.text.tokenizer import Tokenizers, make_tokenizers
 from nmt.training.checkpoint import resume
 from nmt.training.course import Course
 from nmt.training.environment import environment
@@ -36,7 +36,7 @@ def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: st
     """Train what a recipe describes; the folder of the run, ``runs/NAME`` unless `out` names another.
 
     The same call again goes on from the newest checkpoint, or returns at once where training is over.
-    Raises UserError for what the user can put right, Stopped after SIGINT or SIGTERM with everything saved.
+    Raises UserError for what the user can put right, StoppedError after SIGINT or SIGTERM with everything saved.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
@@ -95,7 +95,9 @@ def _tokenizers(recipe: Recipe, folder: Path) -> Tokenizers:
     """The run's tokenizers, trained when the run begins."""
     if (folder / "tokenizer.model").exists() or (folder / "target.model").exists():
         return Tokenizers.load(folder)
-    return train_tokenizers(_corpus(recipe.data.train), recipe.tokenizer, folder)
+    tokenizers = make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
+    tokenizers.save(folder)
+    return tokenizers
 
 
 def _corpus(choice: registry.Choice) -> Corpus:

@@ -37,7 +37,7 @@ class Stop:
         self.signal = number
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Training left early because of `signal`, with everything saved."""
 
     def __init__(self, number: int) -> None:

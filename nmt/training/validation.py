@@ -16,7 +16,7 @@ from nmt.model.seq2seq import Seq2Seq
 from nmt.model.weights import named_weights
 from nmt.recipe import Metric
 from nmt.text.batches import Batch
-from nmt.text.corpora import Pair
+from nmt.text.corpus import Pair
 from nmt.training.objectives import cross_entropy
 from nmt.translator import Translator
 

@@ -1,0 +1,214 @@
+"""Batches of token ids: cut from a length-sorted order, shuffled, the same for the same (seed, epoch, step)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nmt import recipe
+from nmt.text.store import Side, TokenStore
+from nmt.text.tokenizer import Tokenizer, Tokenizers
+
+Rows = npt.NDArray[np.int64]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentence pairs as padded token ids."""
+
+    source: Tensor
+    """``[B, S]`` int64, each sentence with the end mark."""
+    source_lengths: Tensor
+    """``[B]`` int64, on the CPU, the end mark counted."""
+    target: Tensor
+    """``[B, T]`` int64, each sentence between the begin and end marks."""
+    target_lengths: Tensor
+    """``[B]`` int64, on the CPU, both marks counted."""
+    lines: Rows
+    """``[B]``: each pair's line in its corpus."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its tokens on `device`."""
+        source, target = self.source.to(device, non_blocking=True), self.target.to(device, non_blocking=True)
+        return Batch(source, self.source_lengths, target, self.target_lengths, self.lines)
+
+
+class BatchPlan:
+    """Which pairs make which batch in each epoch.
+
+    Pairs are sorted by (source, target) length, so that hardly any padding is needed; pairs of equal lengths change
+    places from epoch to epoch, and the batches are shuffled. A batch has at most `tokens` tokens on its larger side,
+    padding and marks counted (a longer single pair makes a batch of its own), or `sentences` pairs.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        tokenizers: Tokenizers,
+        *,
+        tokens: int | None,
+        sentences: int | None,
+        seed: int,
+        sampling: recipe.Sampling | None = None,
+    ) -> None:
+        self._store = store
+        self._tokenizers = tokenizers
+        self._seed = seed
+        self._sampling = sampling
+        order = np.lexsort((store.target.lengths, store.source.lengths))
+        widths = np.maximum(store.source.lengths[order] + 1, store.target.lengths[order] + 2)
+        # Pairs of equal lengths may change places without moving these bounds.
+        self._bounds = _cut(widths, tokens, sentences or len(store))
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same for every epoch."""
+        return len(self._bounds) + 1
+
+    def epoch(self, epoch: int) -> list[Rows]:
+        """The pairs of each batch of an epoch, in the order of training."""
+        draw = np.random.default_rng([self._seed, epoch])
+        lengths = self._store.source.lengths, self._store.target.lengths
+        order = np.lexsort((draw.random(len(self._store)), lengths[1], lengths[0]))
+        batches = np.split(order, self._bounds)
+        return [batches[index] for index in draw.permutation(len(batches))]
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from the step `start` on."""
+        for step, rows in enumerate(self.epoch(epoch)[start:], start):
+            if self._sampling is None:
+                yield collate(self._store, self._tokenizers, rows)
+            else:
+                yield self._sampled(rows, self._sampling, epoch, step)
+
+    def _sampled(self, rows: Rows, sampling: recipe.Sampling, epoch: int, step: int) -> Batch:
+        seeds = np.random.default_rng([self._seed, epoch, step]).integers(2**31, size=2)
+        source, target = (
+            tokenizer.sample(side.texts(rows), sampling, int(seed))
+            for tokenizer, side, seed in zip(
+                (self._tokenizers.source, self._tokenizers.target),
+                (self._store.source, self._store.target),
+                seeds,
+                strict=True,
+            )
+        )
+        return _batch(_flat(source), _flat(target), self._tokenizers, self._store.lines[rows])
+
+
+def ordered_batches(store: TokenStore, tokenizers: Tokenizers, *, tokens: int) -> Iterator[Batch]:
+    """Every pair once, in order of length: for validation."""
+    plan = BatchPlan(store, tokenizers, tokens=tokens, sentences=None, seed=0)
+    order = np.lexsort((store.target.lengths, store.source.lengths))
+    for rows in np.split(order, plan._bounds):
+        yield collate(store, tokenizers, rows)
+
+
+def collate(store: TokenStore, tokenizers: Tokenizers, rows: Rows) -> Batch:
+    """The pairs of a store at the indices `rows` as a batch."""
+    return _batch(_gather(store.source, rows), _gather(store.target, rows), tokenizers, store.lines[rows])
+
+
+_Ragged = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Sentences one after the other in one array, and their lengths."""
+
+
+def _gather(side: Side, rows: Rows) -> _Ragged:
+    lengths = side.lengths[rows].astype(np.int64)
+    # The position of every wanted token: each sentence's offset, and on from there.
+    ends = np.cumsum(lengths)
+    index = np.arange(ends[-1]) + np.repeat(side.offsets[rows] - (ends - lengths), lengths)
+    return side.tokens[index].astype(np.int64), lengths
+
+
+def _flat(sentences: list[list[int]]) -> _Ragged:
+    lengths = np.array([len(ids) for ids in sentences], np.int64)
+    return np.fromiter((token for ids in sentences for token in ids), np.int64, int(lengths.sum())), lengths
+
+
+def _batch(source: _Ragged, target: _Ragged, tokenizers: Tokenizers, lines: npt.NDArray[np.generic]) -> Batch:
+    source_tokens, source_lengths = _padded(source, tokenizers.source, begin=False)
+    target_tokens, target_lengths = _padded(target, tokenizers.target, begin=True)
+    return Batch(source_tokens, source_lengths, target_tokens, target_lengths, np.asarray(lines, np.int64))
+
+
+def _padded(sentences: _Ragged, tokenizer: Tokenizer, *, begin: bool) -> tuple[Tensor, Tensor]:
+    """``[B, T]`` with the end mark and, where asked for, the begin mark, and the lengths with them."""
+    tokens, lengths = sentences
+    first = int(begin)
+    padded = np.full((len(lengths), int(lengths.max()) + first + 1), tokenizer.pad_id, np.int64)
+    columns = np.arange(padded.shape[1])
+    padded[(columns >= first) & (columns < first + lengths[:, None])] = tokens
+    padded[np.arange(len(lengths)), first + lengths] = tokenizer.eos_id
+    if begin:
+        padded[:, 0] = tokenizer.bos_id
+    return torch.from_numpy(padded), torch.from_numpy(lengths + first + 1)
+
+
+def _cut(widths: npt.NDArray[np.int32], tokens: int | None, sentences: int) -> list[int]:
+    """Where to cut pairs of these widths into batches of at most so many tokens and sentences."""
+    bounds: list[int] = []
+    start = 0
+    while start < len(widths):
+        count = sentences
+        if tokens is not None:
+            window = np.maximum.accumulate(widths[start : start + min(sentences, max(1, tokens // widths[start]))])
+            fits = window * np.arange(1, len(window) + 1) <= tokens
+            count = min(sentences, max(1, int(fits.sum())))
+        start += count
+        bounds.append(start)
+    return bounds[:-1]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What stands behind the last item: the error that ended them, if one did."""
+
+    error: BaseException | None
+
+
+def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+    """The same items, made up to `depth` ahead by a thread in the background; an error there is raised here."""
+    ready: queue.Queue[Item | _Ended] = queue.Queue(depth)
+    closed = threading.Event()
+
+    def offer(item: Item | _Ended) -> None:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        ended = _Ended(None)
+        try:
+            for item in items:
+                offer(item)
+                if closed.is_set():
+                    return
+        except BaseException as error:
+            ended = _Ended(error)
+        offer(ended)
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if not isinstance(item, _Ended):
+                yield item
+            elif item.error is not None:
+                raise item.error
+            else:
+                return
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,110 @@
+"""Sentence pairs through Hugging Face's `datasets`: from its hub, or from local csv, json lines and parquet files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from nmt.errors import UserError, did_you_mean
+from nmt.text.corpus import Corpus, Pair
+from nmt.text.lines import one_line
+
+_BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+class DatasetsCorpus(Corpus):
+    """A split of a dataset.
+
+    `path` is an id on the hub (``wmt/wmt14``), or a local .csv, .tsv, .jsonl, .json or .parquet file. `name` is the
+    dataset's configuration (``fr-en``), `revision` a version on the hub. `source` and `target` are column names; a
+    dot leads into a column of translations (``translation.en``). `limit`: only so many pairs from the beginning.
+    Line ends within a field become spaces: a sentence is one line. Pairs are counted by their row, from 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        name: str | None = None,
+        split: str = "train",
+        revision: str | None = None,
+        source: str = "translation.en",
+        target: str = "translation.fr",
+        limit: Annotated[int, Field(gt=0)] | None = None,
+    ) -> None:
+        self._path, self._name, self._split, self._revision = path, name, split, revision
+        self._source, self._target = source, target
+        self._limit = limit
+
+    def pairs(self) -> Iterator[Pair]:
+        """As `Corpus.pairs`."""
+        dataset = self._load()
+        for number, row in enumerate(dataset, 1):
+            if self._limit is not None and number > self._limit:
+                return
+            yield Pair(self._text(row, self._source, number), self._text(row, self._target, number), number)
+
+    def fingerprint(self) -> str:
+        """The dataset's own fingerprint and the columns."""
+        return repr((self._load()._fingerprint, self._source, self._target, self._limit))
+
+    def check(self) -> None:
+        """A local file must be there. A hub is not asked."""
+        if self._is_file() and not Path(self._path).is_file():
+            raise UserError("can't be read (no such file)", "check the path", place=self._path)
+
+    def _is_file(self) -> bool:
+        return Path(self._path).suffix in _BUILDERS
+
+    def _load(self) -> Any:
+        """The dataset, memory-mapped. Raises UserError where it can't be had."""
+        self.check()
+        if not self._is_file() and not _hub_has_a_name():
+            os.environ["HF_HUB_OFFLINE"] = "1"  # read at import; otherwise each file is asked for six times, for 24 s
+        import datasets
+
+        datasets.disable_progress_bars()
+        try:
+            if self._is_file():
+                suffix = Path(self._path).suffix
+                separator = {"sep": "\t"} if suffix == ".tsv" else {}
+                files = {self._split: self._path}
+                return datasets.load_dataset(_BUILDERS[suffix], data_files=files, split=self._split, **separator)
+            return datasets.load_dataset(self._path, self._name, split=self._split, revision=self._revision)
+        except Exception as error:  # the library raises whatever its backends do, so there is no closer net
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"the dataset can't be loaded ({type(error).__name__}: {reason[0]})",
+                "check its path, name and split; a hub id needs the network, or a copy in the cache",
+                place=self._path,
+            ) from error
+
+    def _text(self, row: Mapping[str, Any], column: str, number: int) -> str:
+        value: Any = row
+        for part in [column] if column in row else column.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                known = value.keys() if isinstance(value, Mapping) else ()
+                raise UserError(f"no column {column!r}", did_you_mean(part, known), place=f"{self._path}:{number}")
+            value = value[part]
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            problem = f"the column {column!r} holds {type(value).__name__}, not text"
+            raise UserError(problem, "name a column of sentences", place=f"{self._path}:{number}")
+        return one_line(value)
+
+
+def _hub_has_a_name() -> bool:
+    """Whether the hub's host can be looked up, or a proxy would do that."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname
+    try:
+        return bool(urllib.request.getproxies()) or bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False

@@ -1,0 +1,186 @@
+"""Text to token ids and back, by sentencepiece. The only importer of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+
+from nmt import recipe
+from nmt.errors import UserError
+from nmt.text.corpus import Corpus
+from nmt.text.lines import one_line
+
+PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
+"""Ids in the models that we train. Padding is never read, so a model without a pad id may use any."""
+
+MAX_TRAINING_SENTENCES = 4_000_000
+"""Sentences that a tokenizer is trained on at most, the first ones; more would only cost memory."""
+
+_sampling_lock = threading.Lock()
+
+
+class Tokenizer:
+    """A sentencepiece model."""
+
+    def __init__(self, serialized: bytes, *, place: str = "") -> None:
+        self._serialized = serialized
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(serialized)
+            self.vocab_size: int = self._processor.get_piece_size()
+        except RuntimeError as error:
+            raise UserError("is no sentencepiece model", "name a .model file", place=place) from error
+        self.pad_id = max(PAD, self._processor.pad_id())
+        self.unk_id: int = self._processor.unk_id()
+        self.bos_id: int = self._processor.bos_id()
+        self.eos_id: int = self._processor.eos_id()
+        if self.bos_id < 0 or self.eos_id < 0:
+            remedy = "train it with both, or leave out tokenizer.path"
+            raise UserError("the sentencepiece model has no begin or end mark", remedy, place=place)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """The model in a file. Raises UserError where it can't be read or is none."""
+        try:
+            return cls(Path(path).read_bytes(), place=str(path))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"can't be read ({reason})", "check the path", place=str(path)) from error
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], settings: recipe.Tokenizer) -> Tokenizer:
+        """A new model, the same from the same sentences. Raises UserError where they don't suffice for the settings."""
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.Train(
+                sentence_iterator=iter(sentences),
+                model_writer=model,
+                model_type=settings.model_type,
+                vocab_size=settings.vocab_size,
+                character_coverage=settings.character_coverage,
+                byte_fallback=settings.byte_fallback,
+                user_defined_symbols=list(settings.user_symbols),
+                # Only spaces are normalised: what goes in should come out, and BLEU is measured on that.
+                normalization_rule_name="identity",
+                # char and small corpora can't fill any size exactly; then the vocabulary is as large as they give.
+                hard_vocab_limit=False,
+                max_sentence_length=1 << 16,
+                num_threads=1,  # the result may depend on it
+                pad_id=PAD,
+                unk_id=UNKNOWN,
+                bos_id=BEGIN,
+                eos_id=END,
+                minloglevel=3,
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]
+            raise UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size") from error
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without begin and end marks."""
+        ids: list[int] = self._processor.EncodeAsIds(text)
+        return ids
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, as `encode`, on all cores."""
+        ids: list[list[int]] = self._processor.EncodeAsIds(list(texts))
+        return ids
+
+    def sample(self, texts: Sequence[str], sampling: recipe.Sampling, seed: int) -> list[list[int]]:
+        """Another segmentation of each text, drawn from `seed` alone.
+
+        sentencepiece seeds its generator once for each thread, at the thread's first draw: hence a thread of its own.
+        """
+        drawn: list[list[int]] = []
+
+        def draw() -> None:
+            for text in texts:
+                ids = self._processor.SampleEncodeAsIds(text, nbest_size=sampling.nbest, alpha=sampling.alpha)
+                drawn.append(ids)
+
+        with _sampling_lock:
+            sentencepiece.set_random_generator_seed(seed % 2**32)
+            thread = threading.Thread(target=draw)
+            thread.start()
+            thread.join()
+        return drawn
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text, always one line. Marks are left out."""
+        marks = (self.pad_id, self.bos_id, self.eos_id)
+        text: str = self._processor.DecodeIds([index for index in ids if index not in marks])
+        return one_line(text)
+
+    def pieces(self) -> list[str]:
+        """Every token by its id."""
+        return [self._processor.IdToPiece(index) for index in range(self.vocab_size)]
+
+    def save(self, path: Path) -> None:
+        """Write the model to a file."""
+        path.write_bytes(self._serialized)
+
+    def fingerprint(self) -> str:
+        """A hash of the model."""
+        return hashlib.sha256(self._serialized).hexdigest()
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """The tokenizers of both sides; one and the same where they share it."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizers:
+        """Those that `save` wrote to a run's folder."""
+        folder = Path(folder)
+        if (folder / "source.model").exists():
+            return cls(Tokenizer.load(folder / "source.model"), Tokenizer.load(folder / "target.model"))
+        shared = Tokenizer.load(folder / "tokenizer.model")
+        return cls(shared, shared)
+
+    def save(self, folder: Path) -> None:
+        """``tokenizer.model``, or ``source.model`` and ``target.model``."""
+        if self.source is self.target:
+            self.source.save(folder / "tokenizer.model")
+        else:
+            self.source.save(folder / "source.model")
+            self.target.save(folder / "target.model")
+
+
+def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
+    """The tokenizers that a recipe describes: existing ones, or trained on the corpus.
+
+    Raises UserError where a file is no model or the corpus doesn't suffice.
+    """
+    if settings.shared:
+        shared = Tokenizer.load(settings.path) if settings.path else Tokenizer.train(_both_sides(corpus), settings)
+        return Tokenizers(shared, shared)
+    if settings.path and settings.target_path:
+        return Tokenizers(Tokenizer.load(settings.path), Tokenizer.load(settings.target_path))
+    if settings.path or settings.target_path:
+        raise UserError("tokenizer: shared: false needs both path and target_path, or neither", "give both")
+    source = Tokenizer.train((pair[0] for pair in _sentences(corpus)), settings)
+    return Tokenizers(source, Tokenizer.train((pair[1] for pair in _sentences(corpus)), settings))
+
+
+def _both_sides(corpus: Corpus) -> Iterator[str]:
+    for pair in _sentences(corpus):
+        yield from pair
+
+
+def _sentences(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Up to as many pairs as a tokenizer may learn from."""
+    for count, pair in enumerate(corpus.pairs()):
+        if count >= MAX_TRAINING_SENTENCES:
+            return
+        # sentencepiece takes a text with a line end or NUL in it for several, or for its end.
+        yield one_line(pair.source), one_line(pair.target)
