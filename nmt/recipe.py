@@ -233,7 +233,7 @@ class Search(Section):
     normalization: Literal["average", "gnmt", "none"] = "average"
     """Score: log-probability / length^alpha; / ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); or as it is."""
     min_length_ratio: Annotated[float, Field(ge=0.0)] = 0.0
-    max_length_ratio: Annotated[float, Field(gt=0.0)] = 2.0
+    max_length_ratio: Annotated[float, Field(ge=0.0)] = 2.0
     """Of the source's tokens."""
     max_length_extra: Natural = 10
     """Tokens beyond max_length_ratio times the source's."""

@@ -50,11 +50,11 @@ def write_recipe(recipe: Recipe) -> str:
     yaml = _yaml()
     yaml.default_flow_style = False
     stream = io.StringIO()
-    yaml.dump(plain(recipe), stream)
+    yaml.dump(as_data(recipe), stream)
     return stream.getvalue()
 
 
-def plain(section: pydantic.BaseModel) -> dict[str, Any]:
+def as_data(section: pydantic.BaseModel) -> dict[str, Any]:
     """A section as plain data, in a recipe's own form."""
     plain: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
@@ -63,7 +63,7 @@ def plain(section: pydantic.BaseModel) -> dict[str, Any]:
         if kind is not None and isinstance(value, Choice):
             value = dump(kind, value)
         elif isinstance(value, pydantic.BaseModel):
-            value = plain(value)
+            value = as_data(value)
         plain[name] = _lists(value)
     return plain
 

@@ -173,7 +173,9 @@ def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
 
 def component_kind(annotation: pydantic.fields.FieldInfo) -> Kind | None:
     """The kind that a field chooses a component of, or None for a plain field."""
-    return next((item for item in annotation.metadata if isinstance(item, Kind)), None)
+    # Directly, or as one of the alternatives of a union such as `CorpusChoice | None`.
+    inner = [item for part in typing.get_args(annotation.annotation) for item in getattr(part, "__metadata__", ())]
+    return next((item for item in (*annotation.metadata, *inner) if isinstance(item, Kind)), None)
 
 
 def parse(kind: Kind, value: Any) -> Choice:

@@ -64,7 +64,9 @@ def test_errors_name_file_line_column_key_and_remedy(write) -> None:
 
 
 def test_all_mistakes_of_the_sections_are_told_at_once(write) -> None:
-    path = write(MINIMAL + "train:\n  updatess: 5\n  schedule: {type: plateau, factr: 2}\n  clip_norm: fast\nmodle: {}\n")
+    path = write(
+        MINIMAL + "train:\n  updatess: 5\n  schedule: {type: plateau, factr: 2}\n  clip_norm: fast\nmodle: {}\n"
+    )
     assert refused(path).splitlines() == [
         "FILE:9:29: train.schedule.factr: unknown option; did you mean factor?",
         "FILE:10:3: train.clip_norm: input should be a valid number, unable to parse string as a number, found 'fast'",
@@ -106,7 +108,10 @@ def test_aliases_that_grow_are_refused_before_they_do(write) -> None:
 
 
 def test_a_missing_file_or_a_folder_is_told_in_a_line(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: can't be read (no such file or directory); check the path"
+    assert (
+        refused(tmp_path / "none.yaml")
+        == f"{tmp_path}/none.yaml: can't be read (no such file or directory); check the path"
+    )
     assert "can't be read" in refused(tmp_path)
 
 

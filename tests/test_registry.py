@@ -72,7 +72,9 @@ def test_nothing_is_imported_until_its_name_is_asked_for(site: Path) -> None:
     assert "broken" in available(CELL)
     load(CELL, "gru")
     assert "nmt_broken" not in sys.modules
-    with pytest.raises(UserError, match=r"'broken' of nmt-broken 1\.2 can't be imported \(RuntimeError: out of order\)"):
+    with pytest.raises(
+        UserError, match=r"'broken' of nmt-broken 1\.2 can't be imported \(RuntimeError: out of order\)"
+    ):
         load(CELL, "broken")
 
 
@@ -85,7 +87,9 @@ def test_two_distributions_offering_one_name_are_both_named(site: Path) -> None:
 
 def test_what_is_no_cell_is_refused_as_one(site: Path) -> None:
     install(site, "nmt-dict", "nmt.cells", "dict = builtins:dict")
-    with pytest.raises(UserError, match=r"builtins:dict of nmt-dict 1\.2 is no cell; derive it from nmt\.cells\.cell:Cell"):
+    with pytest.raises(
+        UserError, match=r"builtins:dict of nmt-dict 1\.2 is no cell; derive it from nmt\.cells\.cell:Cell"
+    ):
         load(CELL, "dict")
 
 

@@ -39,6 +39,13 @@ def build_model(settings: recipe.Model, source_vocab_size: int, target_vocab_siz
     `shared`: whether both sides use one vocabulary. Random numbers come from torch's default generator.
     Raises UserError where the parts don't fit each other.
     """
+    model = assemble(settings, source_vocab_size, target_vocab_size, shared=shared)
+    initialize(model, settings.initialization)
+    return model
+
+
+def assemble(settings: recipe.Model, source_vocab_size: int, target_vocab_size: int, *, shared: bool) -> Seq2Seq:
+    """As `build_model`, without the recipe's initialisation: for weights that are about to be loaded."""
     tied = settings.tie_embeddings != "none"
     target_size = settings.target_embedding_size or settings.embedding_size
     if settings.tie_embeddings == "three-way" and (not shared or target_size != settings.embedding_size):
@@ -55,6 +62,4 @@ def build_model(settings: recipe.Model, source_vocab_size: int, target_vocab_siz
     unroll = engines.choose(settings.engine)
     encoder: Encoder = settings.encoder.build(ENCODER, source_embedding, unroll)
     decoder: Decoder = settings.decoder.build(DECODER, target_embedding, unroll, encoder.output_size)
-    model = Seq2Seq(encoder, decoder)
-    initialize(model, settings.initialization)
-    return model
+    return Seq2Seq(encoder, decoder)

@@ -78,12 +78,9 @@ def _opened(path: Path) -> AbstractContextManager[Iterable[bytes]]:
     return path.open("rb")
 
 
-def split_lines(data: bytes) -> list[str]:
-    """The lines of a text in memory by the same rule; bytes that are no UTF-8 become U+FFFD."""
-    lines = data.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    return [line.removesuffix(b"\r").decode("utf-8", errors="replace") for line in lines]
+def decode_line(raw: bytes) -> str:
+    """A line that was read as bytes, its end taken off; bytes that are no UTF-8 become U+FFFD."""
+    return raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", errors="replace")
 
 
 def one_line(text: str) -> str:

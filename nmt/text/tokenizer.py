@@ -122,6 +122,10 @@ class Tokenizer:
         """Every token by its id."""
         return [self._processor.IdToPiece(index) for index in range(self.vocab_size)]
 
+    def pieces_of(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """These tokens by their ids."""
+        return tuple(self._processor.IdToPiece(list(ids)))
+
     def save(self, path: Path) -> None:
         """Write the model to a file."""
         path.write_bytes(self._serialized)

@@ -10,7 +10,7 @@ from typing import Any
 from nmt import checkpoints
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
-from nmt.recipe_file import plain, read_recipe, write_recipe
+from nmt.recipe_file import as_data, read_recipe, write_recipe
 
 try:
     import fcntl
@@ -61,7 +61,7 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
 
 def _compare(path: Path, old: Recipe, new: Recipe) -> None:
     """Raise UserError with a line for each key in which the recipes differ and must not."""
-    before, now = _flat(plain(old)), _flat(plain(new))
+    before, now = _flat(as_data(old)), _flat(as_data(new))
     lines = [
         str(UserError(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}", place=str(path)))
         for key in sorted(before.keys() | now.keys())

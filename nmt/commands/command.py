@@ -1,0 +1,57 @@
+"""What all commands share: their parser, and how they end.
+
+Nothing heavy is imported here or at the top of a command, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from nmt import __version__
+from nmt.errors import UserError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that suggests the option that was meant."""
+
+    def __init__(self, name: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=name,
+            description=description,
+            epilog=epilog or None,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--version", action="version", version=f"nmt {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and one line."""
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings if option[:2] == "--"]
+            message = f"unknown option {unknown[1]}; {did_you_mean(unknown[1], known)}"
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(name: str, body: Callable[[], int]) -> int:
+    """Run a command's body; its exit code. A user's mistake is one line on stderr and code 2, never a traceback."""
+    try:
+        code = body()
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"{name}: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has left. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13

@@ -1,0 +1,58 @@
+"""nmt-train: a recipe becomes a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nmt.commands.command import Parser, run
+
+EPILOG = """\
+Keys of the recipe are overridden behind it:
+  nmt-train recipes/en-fr.yaml train.updates=100 model.encoder.cell=gru
+The same command again goes on from the newest checkpoint. Ctrl-C and SIGTERM save and leave (exit codes 130 and 143).
+On a terminal there is a progress bar; otherwise each report is a JSON line. Both are in the folder's metrics.jsonl.
+"""
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser("nmt-train", "Train a translation model as a recipe describes it.", EPILOG)
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that take precedence")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/NAME)")
+    parser.add_argument(
+        "--check", action="store_true", help="check the recipe, its components and files; train nothing"
+    )
+    return parser
+
+
+def main() -> int:
+    """The console script."""
+    arguments = parser().parse_args()
+    return run("nmt-train", lambda: _check(arguments) if arguments.check else _train(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from nmt.recipe_file import read_recipe
+    from nmt.training.check import check
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    check(recipe)
+    print(f"{arguments.recipe}: all is well")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from nmt.training.run import train
+    from nmt.training.stopping import StoppedError
+
+    out = Path(arguments.out) if arguments.out else None
+    try:
+        folder = train(arguments.recipe, arguments.overrides, out=out)
+    except StoppedError as stopped:
+        print(f"nmt-train: {stopped}: saved; the same command goes on from here", file=sys.stderr)
+        return stopped.exit_code
+    print(f"nmt-train: the model is in {folder}", file=sys.stderr)
+    return 0

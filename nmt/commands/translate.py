@@ -1,0 +1,203 @@
+"""nmt-translate: lines in, lines out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from nmt.commands.command import Parser, run
+from nmt.commands.model_folder import model_folder
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from nmt.translator import Translation
+
+WINDOW = 512
+"""Lines translated together, if as many are there; within them, those of like lengths share a batch."""
+PATIENCE = 0.02
+"""Seconds to wait for a further line before beginning with those at hand."""
+
+EPILOG = """\
+One output line for each input line, in order: an empty line gives an empty line, bytes that are no UTF-8 are read as
+U+FFFD. Output begins before the input ends. With --n-best N there are N lines for each input line, of the form
+  LINE ||| TRANSLATION ||| SCORE
+where LINE counts from 0. --scores and --alignments put columns before and behind the translation, with tabs between:
+the normalised log-probability, and pairs SOURCE-TARGET of pieces (from 0) that attention connects. --json gives an
+object for each line instead: {"line", "translations": [{"text", "score", "log_probability", "truncated", ...}]}.
+"""
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser("nmt-translate", "Translate text, one sentence a line.", EPILOG)
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="folder of a run or checkpoint (default: $NMT_MODEL, or the newest run in runs/)",
+    )
+    parser.add_argument("--beam", type=_positive, metavar="N", help="hypotheses kept at each step; 1 is greedy search")
+    parser.add_argument("--length-penalty", type=float, metavar="ALPHA", help="exponent of the length normalisation")
+    parser.add_argument("--n-best", type=_positive, metavar="N", help="give N translations of each line")
+    parser.add_argument("--scores", action="store_true", help="put each translation's score before it")
+    parser.add_argument("--alignments", action="store_true", help="put the alignment of pieces behind it")
+    parser.add_argument("--json", action="store_true", help="give a JSON object for each line")
+    parser.add_argument("--input", metavar="FILE", help="read this file instead of stdin")
+    parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all, instead of stdout")
+    parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="source tokens of a batch (default: 2048)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="processor threads")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    return parser
+
+
+def main() -> int:
+    """The console script."""
+    arguments = parser().parse_args()
+    return run("nmt-translate", lambda: _translate(arguments))
+
+
+def _translate(arguments: argparse.Namespace) -> int:
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(_reading(arguments.input))
+        folder = model_folder(arguments.model)
+        from nmt.recipe import Search
+        from nmt.translator import BATCH_TOKENS, Translator
+
+        translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
+        given = {"beam": arguments.beam, "length_penalty": arguments.length_penalty}
+        changed = {name: value for name, value in given.items() if value is not None}
+        if changed.get("length_penalty", 0.0) < 0.0:
+            raise UserError("--length-penalty is negative", "give 0 or more")
+        output = stack.enter_context(_writing(arguments.output))
+        first = 0
+        for window in _windows(lines):
+            found = translator.translations(
+                window,
+                search=Search(**{**translator.search.model_dump(), **changed}),
+                n_best=arguments.n_best or 1,
+                weights=arguments.alignments,
+                batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
+            )
+            for index, translations in enumerate(found, first):
+                _warn(index, translations)
+                output.write(_shown(index, translations, arguments).encode())
+            output.flush()
+            first += len(window)
+    return 0
+
+
+def _shown(index: int, translations: list[Translation], arguments: argparse.Namespace) -> str:
+    """What is written for one input line."""
+    if arguments.json:
+        record = {"line": index, "translations": [_record(each, arguments.alignments) for each in translations]}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+    shown = []
+    for translation in translations[: arguments.n_best or 1]:
+        columns = [translation.text]
+        if arguments.n_best:
+            columns = [f"{index} ||| {translation.text} ||| {translation.score:.6f}"]
+        elif arguments.scores:
+            columns.insert(0, f"{translation.score:.6f}")
+        if arguments.alignments:
+            columns.append(" ".join(f"{source}-{target}" for source, target in translation.alignment()))
+        shown.append("\t".join(columns) + "\n")
+    return "".join(shown)
+
+
+def _record(translation: Translation, alignments: bool) -> dict[str, object]:
+    record: dict[str, object] = {
+        "text": translation.text,
+        "score": translation.score,
+        "log_probability": translation.log_probability,
+        "truncated": translation.truncated,
+    }
+    if alignments:
+        record |= {
+            "source_pieces": translation.source_pieces,
+            "target_pieces": translation.target_pieces,
+            "alignment": translation.alignment(),
+            "weights": [] if translation.weights is None else translation.weights.tolist(),
+        }
+    return record
+
+
+def _warn(index: int, translations: list[Translation]) -> None:
+    if translations and translations[0].truncated:
+        print(f"nmt-translate: line {index + 1}: reached the maximum length, the rest is missing", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _reading(path: str | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")
+        file.peek(1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _writing(path: str | None) -> Iterator[BinaryIO]:
+    """Stdout, or a file that appears under its name only when everything is written."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    final = Path(path)
+    temporary = final.with_name(f".{final.name}.partial")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(final)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"can't be written ({reason})", "choose another file", place=path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _windows(file: BinaryIO) -> Iterator[list[str]]:
+    """The lines that have come, up to WINDOW at a time: a pipe's reader need not wait for the pipe to end."""
+    from nmt.text.lines import decode_line
+
+    waiting: queue.Queue[bytes | None] = queue.Queue(4 * WINDOW)
+
+    def read() -> None:
+        for line in file:
+            waiting.put(line)
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    ended = False
+    while not ended:
+        window: list[str] = []
+        raw = waiting.get()
+        while raw is not None:
+            window.append(decode_line(raw))
+            if len(window) == WINDOW:
+                break
+            try:
+                raw = waiting.get(timeout=PATIENCE)
+            except queue.Empty:
+                break
+        ended = raw is None
+        if window:
+            yield window
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number

@@ -1,0 +1,24 @@
+"""Finding what is wrong with a recipe before any time is spent on it."""
+
+from __future__ import annotations
+
+import torch
+
+from nmt.device import autocast_type, choose_device
+from nmt.model.seq2seq import assemble
+from nmt.recipe import Recipe
+from nmt.registry import CORPUS
+from nmt.training.optimizers import build_optimizer
+
+VOCABULARY = 300
+"""Tokens of the stand-in vocabulary: enough to put a model together, quick to do."""
+
+
+def check(recipe: Recipe) -> None:
+    """Raise UserError where the recipe's components don't fit each other or a file is missing. Reads no data."""
+    for choice in (recipe.data.train, recipe.data.valid, recipe.data.test):
+        if choice is not None:
+            choice.build(CORPUS).check()
+    autocast_type(recipe.train.precision, choose_device(recipe.train.device))
+    assemble(recipe.model, VOCABULARY, VOCABULARY, shared=recipe.tokenizer.shared)
+    build_optimizer(recipe.train.optimizer, [torch.zeros(1, requires_grad=True)])

@@ -1,0 +1,187 @@
+"""Sentences in, sentences out: a trained model with all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nmt import checkpoints
+from nmt.device import choose_device
+from nmt.errors import UserError
+from nmt.model.seq2seq import Seq2Seq, assemble
+from nmt.model.weights import load_weights, named_weights
+from nmt.recipe import Search
+from nmt.recipe_file import read_recipe
+from nmt.search.beam import beam_search
+from nmt.search.hypothesis import Hypothesis, Marks
+from nmt.search.scoring import score
+from nmt.text.lines import one_line
+from nmt.text.tokenizer import Tokenizers
+
+MAX_SOURCE_TOKENS = 1024
+"""A longer sentence is cut here, and its translation says so."""
+
+BATCH_TOKENS = 2048
+"""Source tokens of a batch, padding counted."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of a sentence."""
+
+    text: str
+    """Always one line."""
+    score: float
+    """Normalised log-probability: what translations of a sentence are ranked by."""
+    log_probability: float
+    """In nats, the end mark counted."""
+    truncated: bool
+    """Whether the sentence was cut at MAX_SOURCE_TOKENS, or the translation at its maximum length."""
+    source_pieces: tuple[str, ...]
+    target_pieces: tuple[str, ...]
+    weights: Tensor | None
+    """``[T, S]``: what attention looked at in writing each piece, the end marks last; where asked for."""
+
+    def alignment(self) -> tuple[tuple[int, int], ...]:
+        """(source piece, target piece) from 0: for each target piece the source piece that it looked at most."""
+        if self.weights is None or not self.target_pieces:
+            return ()
+        inner = self.weights[: len(self.target_pieces), : len(self.source_pieces)]  # without the end marks
+        return tuple((int(s), t) for t, s in enumerate(inner.argmax(-1).tolist()))
+
+
+BLANK = Translation("", 0.0, 0.0, False, (), (), None)
+"""The translation of a line with nothing in it."""
+
+
+class Translator:
+    """A model with its tokenizers and search settings."""
+
+    def __init__(self, model: Seq2Seq, tokenizers: Tokenizers, search: Search, device: torch.device) -> None:
+        self._model = model
+        self._tokenizers = tokenizers
+        self.search = search
+        self._device = device
+        target = tokenizers.target
+        banned = {target.pad_id, target.bos_id, target.unk_id} - {target.eos_id}
+        self._marks = Marks(target.bos_id, target.eos_id, tuple(sorted(banned)))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto", threads: int | None = None) -> Translator:
+        """The best model of a run's folder, or the one of a checkpoint folder in it.
+
+        Raises UserError where the folder is no run, is damaged, or needs a component that isn't installed.
+        """
+        folder = Path(folder)
+        run = folder if (folder / "recipe.yaml").exists() else folder.parent
+        if not (run / "recipe.yaml").exists():
+            raise UserError(
+                "is no model: it has no recipe.yaml", "name a folder that nmt-train made", place=str(folder)
+            )
+        if run == folder:
+            checkpoint = checkpoints.best(run)
+        else:
+            checkpoint = folder
+            reason = checkpoints.damage(checkpoint)
+            if reason:
+                raise UserError(reason, "name another checkpoint", place=str(folder))
+        if threads is not None:
+            torch.set_num_threads(threads)
+        recipe = read_recipe(run / "recipe.yaml")
+        tokenizers = Tokenizers.load(run)
+        sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+        model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
+        load_weights(named_weights(model), checkpoint / "model.safetensors")
+        chosen = choose_device(device)
+        return cls(model.to(chosen), tokenizers, recipe.search, chosen)
+
+    def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
+        """The best translation of each sentence, each one line; a blank sentence gives an empty one."""
+        search = self.search if beam is None else Search(**{**self.search.model_dump(), "beam": beam})
+        return [found[0].text for found in self.translations(sentences, search=search)]
+
+    def translations(
+        self,
+        sentences: Sequence[str],
+        *,
+        search: Search | None = None,
+        n_best: int = 1,
+        weights: bool = False,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[list[Translation]]:
+        """The `n_best` translations of each sentence, the best first, in the sentences' order.
+
+        Sentences are searched for in batches of like lengths; what is found doesn't depend on that.
+        """
+        self._model.eval()
+        encoded = self._tokenizers.source.encode_many([one_line(sentence) for sentence in sentences])
+        results = [[BLANK] for _ in sentences]
+        for rows in _batched(encoded, batch_tokens):
+            source, lengths = self._source([encoded[row] for row in rows])
+            with torch.inference_mode():
+                states = self._model.encoder(source, lengths)
+            found = beam_search(
+                self._model.decoder, states, search or self.search, self._marks, n_best=n_best, weights=weights
+            )
+            for row, hypotheses in zip(rows, found, strict=True):
+                results[row] = [self._translation(encoded[row], hypothesis) for hypothesis in hypotheses]
+        return results
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+    ) -> list[tuple[float, int]]:
+        """Log-probability (in nats) and tokens of each target given its source, the end mark counted in both."""
+        self._model.eval()
+        tokenizer = self._tokenizers.target
+        encoded = self._tokenizers.source.encode_many([one_line(source) for source in sources])
+        wanted = tokenizer.encode_many([one_line(target) for target in targets])
+        results = [(0.0, 0)] * len(sources)
+        for rows in _batched([source or [0] for source in encoded], batch_tokens):
+            source, lengths = self._source([encoded[row] for row in rows])
+            marked = [[tokenizer.bos_id, *wanted[row], tokenizer.eos_id] for row in rows]
+            target, sizes = _padded(marked, tokenizer.pad_id)
+            scores = score(self._model, source, lengths, target.to(self._device), sizes)
+            for row, log_p, size in zip(rows, scores, sizes.tolist(), strict=True):
+                results[row] = (log_p, size - 1)
+        return results
+
+    def _source(self, encoded: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        tokenizer = self._tokenizers.source
+        marked = [[*ids[:MAX_SOURCE_TOKENS], tokenizer.eos_id] for ids in encoded]
+        source, lengths = _padded(marked, tokenizer.pad_id)
+        return source.to(self._device), lengths
+
+    def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
+        return Translation(
+            text=self._tokenizers.target.decode(hypothesis.tokens),
+            score=hypothesis.score,
+            log_probability=hypothesis.log_probability,
+            truncated=len(source) > MAX_SOURCE_TOKENS or not hypothesis.finished,
+            source_pieces=self._tokenizers.source.pieces_of(source[:MAX_SOURCE_TOKENS]),
+            target_pieces=self._tokenizers.target.pieces_of(hypothesis.tokens),
+            weights=hypothesis.weights,
+        )
+
+
+def _padded(sentences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """``[B, T]`` and the lengths ``[B]``."""
+    lengths = torch.tensor([len(ids) for ids in sentences])
+    padded = torch.full((len(sentences), int(lengths.max())), pad_id)
+    for row, ids in enumerate(sentences):
+        padded[row, : len(ids)] = torch.tensor(ids)
+    return padded, lengths
+
+
+def _batched(encoded: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of the sentences that have tokens, the longest first, in batches of at most so many tokens."""
+    order = sorted((row for row, ids in enumerate(encoded) if ids), key=lambda row: -len(encoded[row]))
+    start = 0
+    while start < len(order):
+        width = min(len(encoded[order[start]]), MAX_SOURCE_TOKENS) + 1
+        count = max(1, batch_tokens // width)
+        yield order[start : start + count]
+        start += count

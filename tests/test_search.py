@@ -1,0 +1,164 @@
+"""Search: what it finds, against trying everything, and that nothing in it depends on the batch."""
+
+import itertools
+
+import pytest
+import torch
+
+from nmt import recipe
+from nmt.attention.memory import Encoded
+from nmt.model.seq2seq import Seq2Seq, build_model
+from nmt.registry import Choice
+from nmt.search.beam import beam_search
+from nmt.search.hypothesis import Hypothesis, Marks, normalizer
+from nmt.search.scoring import score
+
+PAD, UNKNOWN, BEGIN, END = range(4)
+MARKS = Marks(BEGIN, END, (PAD, UNKNOWN, BEGIN))
+SOURCE = torch.tensor([[4, 5, 6, 3], [6, 3, 0, 0], [5, 4, 3, 0], [4, 3, 0, 0], [6, 5, 5, 3]])
+LENGTHS = torch.tensor([4, 2, 3, 2, 4])
+NORMALIZATIONS = [("average", 1.0), ("average", 0.6), ("gnmt", 0.8), ("none", 1.0)]
+
+
+def make(vocab_size: int = 7, seed: int = 5, **decoder: object) -> Seq2Seq:
+    torch.manual_seed(seed)
+    settings = recipe.Model(
+        embedding_size=6,
+        encoder=Choice("recurrent", {"hidden_size": 5}),
+        decoder=Choice("recurrent", {"hidden_size": 8, **decoder}),
+        initialization=recipe.Initialization(weights="uniform", scale=0.9, recurrent="same"),
+    )
+    return build_model(settings, vocab_size, vocab_size, shared=True).double().eval()
+
+
+def encode(model: Seq2Seq, rows: list[int] | slice = slice(None)) -> Encoded:
+    lengths = LENGTHS[rows]
+    with torch.inference_mode():
+        return model.encoder(SOURCE[rows, : int(lengths.max())], lengths)
+
+
+def exhaustive(model: Seq2Seq, row: int, settings: recipe.Search, longest: int, shortest: int) -> list[Hypothesis]:
+    """Every translation of up to `longest` tokens, scored by the scorer, the best first."""
+    words = [token for token in range(7) if token not in (*MARKS.banned, END)]
+    found = []
+    for length in range(shortest, longest + 1):
+        for tokens in itertools.product(words, repeat=length - 1):
+            target = torch.tensor([[BEGIN, *tokens, END]])
+            (log_p,) = score(
+                model,
+                SOURCE[row : row + 1, : LENGTHS[row]],
+                LENGTHS[row : row + 1],
+                target,
+                torch.tensor([target.shape[1]]),
+            )
+            found.append(Hypothesis(tokens, log_p / normalizer(length, settings), log_p, length < longest, None))
+    return sorted(found, key=lambda each: -each.score)
+
+
+@pytest.mark.parametrize(("normalization", "alpha"), NORMALIZATIONS)
+@pytest.mark.parametrize("minimum", [0.0, 1.0])
+def test_a_beam_as_wide_as_everything_is_exhaustive_search(normalization: str, alpha: float, minimum: float) -> None:
+    model = make()
+    settings = recipe.Search(
+        beam=200,
+        normalization=normalization,
+        length_penalty=alpha,
+        min_length_ratio=minimum,
+        max_length_ratio=0.0,
+        max_length_extra=4,
+    )
+    found = beam_search(model.decoder, encode(model), settings, MARKS, n_best=5)
+    for row, length in enumerate(LENGTHS.tolist()):
+        shortest = min(int((length - 1) * minimum) + 1, 4)
+        best = exhaustive(model, row, settings, 4, shortest)[:5]
+        assert [each.tokens for each in found[row]] == [each.tokens for each in best]
+        for ours, theirs in zip(found[row], best, strict=True):
+            assert ours.score == pytest.approx(theirs.score, rel=1e-10)
+            assert ours.finished == theirs.finished
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+@pytest.mark.parametrize("decoder", [{}, {"input_feeding": True}, {"layers": 2, "attention_layer": "first"}], ids=str)
+def test_a_sentence_is_translated_the_same_alone_and_in_any_batch(beam: int, decoder: dict) -> None:
+    model = make(30, **decoder)
+    settings = recipe.Search(beam=beam)
+    together = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam)
+    backwards = beam_search(model.decoder, encode(model, [4, 3, 2, 1, 0]), settings, MARKS, n_best=beam)[::-1]
+    for row in range(5):
+        alone = beam_search(model.decoder, encode(model, [row]), settings, MARKS, n_best=beam)[0]
+        for each in (together[row], backwards[row]):
+            assert [h.tokens for h in each] == [h.tokens for h in alone]
+            assert [h.score for h in each] == pytest.approx([h.score for h in alone], rel=1e-10)
+
+
+def test_a_beam_of_one_is_greedy_search() -> None:
+    model = make(30)
+    settings = recipe.Search(beam=1)
+    found = beam_search(model.decoder, encode(model), settings, MARKS)
+    for row, length in enumerate(LENGTHS.tolist()):
+        tokens, longest = [BEGIN], int((length - 1) * 2.0) + 10
+        while tokens[-1] != END:
+            features = model(SOURCE[row : row + 1, :length], LENGTHS[row : row + 1], torch.tensor([tokens]))
+            logits = model.decoder.logits(features[0, -1])
+            logits[list(MARKS.banned)] = float("-inf")
+            tokens.append(END if len(tokens) >= longest else int(logits.argmax()))
+        assert found[row][0].tokens == tuple(tokens[1:-1])
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_the_scorer_gives_the_searchs_own_scores(beam: int) -> None:
+    model = make(30)
+    found = beam_search(model.decoder, encode(model), recipe.Search(beam=beam), MARKS, n_best=beam)
+    for row, hypotheses in enumerate(found):
+        for hypothesis in hypotheses:
+            target = torch.tensor([[BEGIN, *hypothesis.tokens, END]])
+            size = torch.tensor([target.shape[1]])
+            (log_p,) = score(model, SOURCE[row : row + 1, : LENGTHS[row]], LENGTHS[row : row + 1], target, size)
+            assert hypothesis.log_probability == pytest.approx(log_p, rel=1e-10)
+
+
+def test_no_wider_beam_is_needed_for_what_a_narrow_one_finds_first() -> None:
+    model = make(30)
+    for beam in (1, 2, 4, 8):
+        for hypotheses in beam_search(model.decoder, encode(model), recipe.Search(beam=beam), MARKS, n_best=beam):
+            assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+            assert len({h.tokens for h in hypotheses}) == len(hypotheses)
+
+
+def test_lengths_are_bounded_below_and_above() -> None:
+    model = make(30)
+    with torch.no_grad():
+        model.decoder.output.bias[END] = 20.0
+    settings = recipe.Search(beam=3, min_length_ratio=2.0)
+    for row, (hypothesis,) in enumerate(beam_search(model.decoder, encode(model), settings, MARKS)):
+        assert len(hypothesis.tokens) == 2 * (int(LENGTHS[row]) - 1)
+    with torch.no_grad():
+        model.decoder.output.bias[END] = -20.0
+    settings = recipe.Search(beam=3, max_length_ratio=1.0, max_length_extra=2)
+    for row, (hypothesis,) in enumerate(beam_search(model.decoder, encode(model), settings, MARKS)):
+        assert len(hypothesis.tokens) == int(LENGTHS[row]) - 1 + 2 - 1
+        assert not hypothesis.finished
+
+
+def test_marks_are_never_written() -> None:
+    model = make(30)
+    with torch.no_grad():
+        model.decoder.output.bias[list(MARKS.banned)] = 20.0
+    for hypotheses in beam_search(model.decoder, encode(model), recipe.Search(beam=4), MARKS, n_best=4):
+        for hypothesis in hypotheses:
+            assert not set(hypothesis.tokens) & {*MARKS.banned, END}
+
+
+def test_attention_weights_are_given_for_each_token_and_the_end() -> None:
+    model = make(30)
+    found = beam_search(model.decoder, encode(model), recipe.Search(beam=3), MARKS, n_best=3, weights=True)
+    for row, hypotheses in enumerate(found):
+        for hypothesis in hypotheses:
+            assert hypothesis.weights.shape == (len(hypothesis.tokens) + 1, LENGTHS[row])
+            assert torch.allclose(hypothesis.weights.sum(-1), torch.ones(1, dtype=torch.double))
+
+
+def test_normalisers_follow_their_formulas() -> None:
+    assert normalizer(4, recipe.Search(length_penalty=0.5)) == 2.0
+    assert normalizer(7, recipe.Search(normalization="gnmt", length_penalty=2.0)) == 4.0
+    assert normalizer(7, recipe.Search(normalization="none")) == 1.0
