@@ -78,12 +78,6 @@ def test_bytes_that_are_no_utf8_are_refused_with_file_line_and_byte(tmp_path: Pa
     assert refusal_of(path).startswith(f"{path}:2:3: no valid UTF-8 (byte 0xe9); ")
 
 
-def test_the_byte_of_an_error_counts_the_byte_order_mark(tmp_path: Path) -> None:
-    path = tmp_path / "text"
-    path.write_bytes(b"\xef\xbb\xbf\xff\n")
-    assert refusal_of(path).startswith(f"{path}:1:4: ")
-
-
 def test_bytes_that_are_no_utf8_are_replaced_or_left_out_where_asked_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"a\xffb\ngood\n\xc3\n")
