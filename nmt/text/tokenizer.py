@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import sentencepiece
 
@@ -15,6 +16,7 @@ from nmt import recipe
 from nmt.errors import UserError
 from nmt.text.corpus import Corpus
 from nmt.text.lines import one_line
+from nmt.text.segmentations import CACHED_WORDS, BpeDropout, UnigramSampling, Vocabulary
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 """Ids in the models that we train. Padding is never read, so a model without a pad id may use any."""
@@ -22,7 +24,8 @@ PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 MAX_TRAINING_SENTENCES = 4_000_000
 """Sentences that a tokenizer is trained on at most, the first ones; more would only cost memory."""
 
-_sampling_lock = threading.Lock()
+MAX_NBEST = 512
+"""More segmentations than that sentencepiece doesn't list."""
 
 
 class Tokenizer:
@@ -40,6 +43,8 @@ class Tokenizer:
         self.unk_id: int = self._processor.unk_id()
         self.bos_id: int = self._processor.bos_id()
         self.eos_id: int = self._processor.eos_id()
+        self._samplers: dict[recipe.Sampling, UnigramSampling | BpeDropout] = {}
+        self._word_ids = functools.lru_cache(CACHED_WORDS)(self.encode)
         if self.bos_id < 0 or self.eos_id < 0:
             remedy = "train it with both, or leave out tokenizer.path"
             raise UserError("the sentencepiece model has no begin or end mark", remedy, place=place)
@@ -94,23 +99,32 @@ class Tokenizer:
         return ids
 
     def sample(self, texts: Sequence[str], sampling: recipe.Sampling, seed: int) -> list[list[int]]:
-        """Another segmentation of each text, drawn from `seed` alone.
+        """Another segmentation of each text, drawn from `seed` alone: the same in every process.
 
-        sentencepiece seeds its generator once for each thread, at the thread's first draw: hence a thread of its own.
+        Raises UserError for a model of characters or words, which has one segmentation only.
         """
-        drawn: list[list[int]] = []
+        sampler = self._samplers.get(sampling) or self._samplers.setdefault(sampling, self._sampler(sampling))
+        random = Random(seed)
+        return [sampler.draw(self._words(text), random) for text in texts]
 
-        def draw() -> None:
-            for text in texts:
-                ids = self._processor.SampleEncodeAsIds(text, nbest_size=sampling.nbest, alpha=sampling.alpha)
-                drawn.append(ids)
+    def _sampler(self, sampling: recipe.Sampling) -> UnigramSampling | BpeDropout:
+        vocabulary = Vocabulary.read(self._serialized)
+        if vocabulary.model_type == "unigram":
+            listed = self._processor.NBestEncodeAsIds
+            return UnigramSampling(vocabulary, listed, alpha=sampling.alpha, nbest=min(sampling.nbest, MAX_NBEST))
+        if vocabulary.model_type == "bpe":
+            return BpeDropout(vocabulary, self._pieces_and_ids, alpha=sampling.alpha)
+        problem = f"a {vocabulary.model_type} model can't be sampled from, every text has one segmentation"
+        raise UserError(problem, "leave out tokenizer.sampling, or take a unigram or bpe model")
 
-        with _sampling_lock:
-            sentencepiece.set_random_generator_seed(seed % 2**32)
-            thread = threading.Thread(target=draw)
-            thread.start()
-            thread.join()
-        return drawn
+    def _pieces_and_ids(self, text: str) -> tuple[Sequence[str], Sequence[int]]:
+        return self._processor.EncodeAsPieces(text), self._processor.EncodeAsIds(text)
+
+    def _words(self, text: str) -> list[str]:
+        """A text's words; or the text as it is, where the model has pieces that span words."""
+        words = [word for word in text.split(" ") if self._word_ids(word)]
+        ids = [token for word in words for token in self._word_ids(word)]
+        return words if ids == self.encode(text) else [text]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text, always one line. Marks are left out."""
