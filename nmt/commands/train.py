@@ -30,7 +30,7 @@ def parser() -> Parser:
 
 def main() -> int:
     """The console script."""
-    arguments = parser().parse_args()
+    arguments = parser().parse_intermixed_args()  # overrides may stand behind options
     return run("nmt-train", lambda: _check(arguments) if arguments.check else _train(arguments))
 
 
