@@ -8,23 +8,24 @@ import os
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nmt.errors import UserError
+from nmt.errors import RunError, UserError
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.tokenizer import Tokenizers
 
 Number = TypeVar("Number", bound=np.generic)
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 4096
 """Pairs encoded at a time."""
 
@@ -70,13 +71,16 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         described = json.loads((folder / "store.json").read_text())
+        for name, size in described["sizes"].items():
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{name} is not as large as it was written")
         self.source = Side(folder, "source", described["source_vocab_size"])
         self.target = Side(folder, "target", described["target_vocab_size"])
         self.lines = _mapped(folder / "lines", np.dtype(np.int64))
         """``[N]``: each pair's line in its corpus."""
         self.counts = Counts(**described["counts"])
-        if not len(self.lines) == len(self.source.lengths) == len(self.target.lengths) == self.counts.kept:
-            raise ValueError("the files' sizes don't fit each other")
+        self.notes: list[str] = described["notes"]
+        """What the corpus had to say when it was read."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -95,16 +99,9 @@ def build_store(
     folder = cache_folder() / key
     store = _opened(folder)
     if store is None:
-        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-        try:
-            _write(temporary, corpus, tokenizers, max_length, keep_text)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        store = TokenStore(folder)
-        for note in corpus.notes():
-            say(note)
+        store = _built(folder, corpus, tokenizers, max_length, keep_text)
+    for note in store.notes:
+        say(note)
     if store.counts.empty or store.counts.too_long:
         say(str(store.counts))
     return store
@@ -132,76 +129,102 @@ def _opened(folder: Path) -> TokenStore | None:
         return None
 
 
+def _built(folder: Path, corpus: Corpus, tokenizers: Tokenizers, max_length: int | None, keep_text: bool) -> TokenStore:
+    """The store, made in a temporary folder that then takes its name."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
+            made = Path(temporary) / "store"
+            made.mkdir()
+            _write(made, corpus, tokenizers, max_length, keep_text)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                made.rename(folder)
+            except OSError:
+                # Another run made the same at the same time, and was faster.
+                if _opened(folder) is None:
+                    raise
+        return TokenStore(folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = "make room, or set NMT_CACHE to another folder"
+        raise RunError(f"the encoded corpus can't be written ({reason})", remedy, place=str(folder)) from error
+
+
 class _SideWriter:
     """Appends sentences to one side's files."""
 
-    def __init__(self, folder: Path, name: str, vocab_size: int, keep_text: bool) -> None:
+    def __init__(self, folder: Path, name: str, vocab_size: int, keep_text: bool, files: ExitStack) -> None:
         self._type = _token_type(vocab_size)
-        self._tokens = (folder / f"{name}.tokens").open("wb")
-        self._offsets = _Offsets((folder / f"{name}.offsets").open("wb"))
-        self._text = (folder / f"{name}.text").open("wb") if keep_text else None
-        self._text_offsets = _Offsets((folder / f"{name}.text.offsets").open("wb")) if keep_text else None
+        self._tokens = files.enter_context((folder / f"{name}.tokens").open("wb"))
+        self._offsets = _Offsets(folder / f"{name}.offsets", files)
+        self._keep_text = keep_text
+        if keep_text:
+            self._text = files.enter_context((folder / f"{name}.text").open("wb"))
+            self._text_offsets = _Offsets(folder / f"{name}.text.offsets", files)
 
     def append(self, ids: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
-        self._tokens.write(np.concatenate([np.asarray(each, self._type) for each in ids]).tobytes())
-        self._offsets.add(len(each) for each in ids)
-        if self._text is not None and self._text_offsets is not None:
+        self._tokens.write(np.fromiter(chain.from_iterable(ids), self._type).tobytes())
+        self._offsets.add([len(each) for each in ids])
+        if self._keep_text:
             encoded = [text.encode() for text in texts]
             self._text.write(b"".join(encoded))
-            self._text_offsets.add(len(each) for each in encoded)
-
-    def close(self) -> None:
-        self._tokens.close()
-        self._offsets.close()
-        if self._text is not None and self._text_offsets is not None:
-            self._text.close()
-            self._text_offsets.close()
+            self._text_offsets.add([len(each) for each in encoded])
 
 
 class _Offsets:
     """Running sums, beginning with 0, written as they come."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        self._file = files.enter_context(path.open("wb"))
         self._last = 0
         self._file.write(array("q", [0]).tobytes())
 
-    def add(self, lengths: Iterable[int]) -> None:
-        sums = self._last + np.cumsum(np.fromiter(lengths, np.int64))
+    def add(self, lengths: Sequence[int]) -> None:
+        sums = self._last + np.cumsum(np.array(lengths, np.int64))
         self._last = int(sums[-1])
         self._file.write(sums.tobytes())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _write(folder: Path, corpus: Corpus, tokenizers: Tokenizers, max_length: int | None, keep_text: bool) -> None:
     counts = Counts()
-    source = _SideWriter(folder, "source", tokenizers.source.vocab_size, keep_text)
-    target = _SideWriter(folder, "target", tokenizers.target.vocab_size, keep_text)
-    with (folder / "lines").open("wb") as lines, tqdm(unit=" pairs", desc="encoding", disable=None, leave=False) as bar:
+    with ExitStack() as files:
+        lines = files.enter_context((folder / "lines").open("wb"))
+        source = _SideWriter(folder, "source", tokenizers.source.vocab_size, keep_text, files)
+        target = _SideWriter(folder, "target", tokenizers.target.vocab_size, keep_text, files)
+        bar = files.enter_context(tqdm(unit=" pairs", desc="encoding", disable=None, leave=False))
         for pairs in _chunks(corpus.pairs()):
-            bar.update(len(pairs))
-            full = [pair for pair in pairs if pair.source.strip() and pair.target.strip()]
-            source_ids = tokenizers.source.encode_many([pair.source for pair in full])
-            target_ids = tokenizers.target.encode_many([pair.target for pair in full])
-            # A side of nothing but spaces of some exotic kind has text but no tokens: it is empty as well.
-            rows = [i for i in range(len(full)) if source_ids[i] and target_ids[i]]
-            longest = max_length or max((len(ids) for ids in source_ids + target_ids), default=0)
-            kept = [i for i in rows if len(source_ids[i]) <= longest and len(target_ids[i]) <= longest]
-            counts.empty += len(pairs) - len(rows)
-            counts.too_long += len(rows) - len(kept)
-            counts.kept += len(kept)
+            kept = _encoded(pairs, tokenizers, max_length, counts)
             if kept:
-                source.append([source_ids[i] for i in kept], [full[i].source for i in kept])
-                target.append([target_ids[i] for i in kept], [full[i].target for i in kept])
-                lines.write(array("q", [full[i].line for i in kept]).tobytes())
-    source.close()
-    target.close()
+                source.append([ids for _, ids, _ in kept], [pair.source for pair, _, _ in kept])
+                target.append([ids for _, _, ids in kept], [pair.target for pair, _, _ in kept])
+                lines.write(array("q", [pair.line for pair, _, _ in kept]).tobytes())
+            bar.update(len(pairs))
     if not counts.kept:
         raise UserError(f"the corpus has no usable pair ({counts})", "look at its files and data.max_length")
-    sizes = {"source_vocab_size": tokenizers.source.vocab_size, "target_vocab_size": tokenizers.target.vocab_size}
-    (folder / "store.json").write_text(json.dumps({**sizes, "counts": asdict(counts)}) + "\n")
+    described = {
+        "source_vocab_size": tokenizers.source.vocab_size,
+        "target_vocab_size": tokenizers.target.vocab_size,
+        "counts": asdict(counts),
+        "notes": corpus.notes(),
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+    }
+    (folder / "store.json").write_text(json.dumps(described) + "\n")
+
+
+def _encoded(
+    pairs: Sequence[Pair], tokenizers: Tokenizers, max_length: int | None, counts: Counts
+) -> list[tuple[Pair, list[int], list[int]]]:
+    """The pairs that are kept with the tokens of both sides, counted."""
+    full = [pair for pair in pairs if pair.source.strip() and pair.target.strip()]
+    source_ids = tokenizers.source.encode_many([pair.source for pair in full])
+    target_ids = tokenizers.target.encode_many([pair.target for pair in full])
+    # A side of nothing but spaces of some exotic kind has text but no tokens: it is empty as well.
+    rows = [row for row in zip(full, source_ids, target_ids, strict=True) if row[1] and row[2]]
+    kept = [row for row in rows if max_length is None or max(len(row[1]), len(row[2])) <= max_length]
+    counts.empty += len(pairs) - len(rows)
+    counts.too_long += len(rows) - len(kept)
+    counts.kept += len(kept)
+    return kept
 
 
 def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
