@@ -222,7 +222,7 @@ def test_weights_survive_the_disk_and_others_are_refused(tmp_path: Path) -> None
             parameter.zero_()
     load_weights(named_weights(other), path)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    with pytest.raises(UserError, match="lacks the weight|unknown weight"):
+    with pytest.raises(UserError, match=r"lacks the weight|unknown weight"):
         load_weights(named_weights(make()), path)
     with pytest.raises(UserError, match=r"is \["):
         load_weights(named_weights(make(tie_embeddings="three-way", encoder={"hidden_size": 5})), path)
@@ -245,7 +245,7 @@ def test_pretrained_embeddings_fill_the_rows_of_known_pieces(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("▁a 1\n", "txt:1: 1 numbers, the model has 2"), ("▁a 1 x\n", "could not convert"), ("▁z 1 2\n", "no piece")],
+    [("▁a 1\n", r"txt:1: 1 numbers, the model has 2"), ("▁a 1 x\n", "could not convert"), ("▁z 1 2\n", "no piece")],
 )
 def test_bad_embedding_files_are_refused_in_words(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "vectors.txt"

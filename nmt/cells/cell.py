@@ -17,12 +17,10 @@ class Cell(nn.Module, ABC):
     An author writes the constructor and `step`; then, where it pays, `project`, `noise` and `unroll`. Direction,
     depth, residuals, dropout between layers, padding, beams and checkpoints are the framework's business.
 
-    Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and knows
-    neither the time nor the length; shapes and types of the state never change; `project` treats positions alike.
-    A parameter below a submodule named ``recurrent`` is initialised as recurrent (a block of `hidden_size` rows a gate).
-
-    `state_shapes` are the shapes of the state's tensors without the batch axis. The state's first tensor has the shape
-    ``(hidden_size,)`` or whatever the cell likes; what counts as its output is what `step` returns.
+    Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and
+    knows neither the time nor the length; shapes and types of the state never change; `project` treats positions
+    alike. A parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size`
+    rows for each gate. `state_shapes` are the shapes of the state's tensors without the batch axis.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, state_shapes: tuple[tuple[int, ...], ...]) -> None:
@@ -37,7 +35,7 @@ class Cell(nn.Module, ABC):
 
     @abstractmethod
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
-        """``[B, G]`` and the state -> output ``[B, H]`` and the next state. `noise` is what `noise` drew, if anything."""
+        """``[B, G]`` and the state -> output ``[B, H]`` and the next state; `noise` is what the method drew."""
 
     def noise(self, rows: int) -> Noise:
         """Masks for one sequence of `rows` sentences, drawn outside the loop; none where not in training.

@@ -9,8 +9,8 @@ from pathlib import Path
 from nmt.commands.command import Parser, run
 
 EPILOG = """\
-By default all checkpoints of the run are averaged (train.keep_best and train.keep_last say how many those are); --last N
-takes the N newest. The result is a checkpoint folder `average` in the run:
+By default all checkpoints of the run are averaged (train.keep_best and train.keep_last say how many those are);
+--last N takes the N newest. The result is a checkpoint folder `average` in the run:
   nmt-translate runs/NAME/average
 """
 

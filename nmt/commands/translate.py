@@ -135,16 +135,14 @@ def _warn(index: int, translations: list[Translation]) -> None:
 
 @contextlib.contextmanager
 def _reading(path: str | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdin.buffer
-        return
-    try:
-        file = Path(path).open("rb")
-        file.peek(1)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
-    with file:
+    with contextlib.ExitStack() as stack:
+        file = sys.stdin.buffer
+        if path is not None:
+            try:
+                file = stack.enter_context(Path(path).open("rb"))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
         yield file
 
 

@@ -27,6 +27,7 @@ class Corpus(ABC):
     def fingerprint(self) -> str:
         """Text that is another whenever the pairs are: what caches go by."""
 
+    @abstractmethod
     def check(self) -> None:
         """Raise UserError for what can be seen to be missing without reading everything."""
 

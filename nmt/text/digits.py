@@ -47,3 +47,6 @@ class DigitsCorpus(Corpus):
     def fingerprint(self) -> str:
         """The options."""
         return repr(self._options)
+
+    def check(self) -> None:
+        """Nothing can be missing."""

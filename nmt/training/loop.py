@@ -131,7 +131,8 @@ class Loop:
         checkpoints.write_text(self.folder / "best", f"{checkpoints.name_of(best)}\n")
         prune(self.folder, course, settings.keep_last)
         position = {"update": course.update, "epoch": course.epoch, "seconds": round(course.seconds, 1)}
-        self.progress.record({"event": "validation", **position, **values, "best": best})
+        measured: dict[str, float] = {**values}
+        self.progress.record({"event": "validation", **position, **measured, "best": best})
 
 
 class _Window:

@@ -86,7 +86,7 @@ def _regular_present(infinitive: str, person: int) -> str:
 
 def _silent_stem(stem: str) -> str:
     """The stem of an -er verb before a silent e."""
-    if stem.endswith("jet") or stem.endswith("pel"):
+    if stem.endswith(("jet", "pel")):
         return stem + stem[-1]  # jeter, appeler: jette, appelle
     if stem.endswith("y"):
         return stem[:-1] + "i"  # nettoyer, payer: nettoie, paie
