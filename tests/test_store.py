@@ -41,6 +41,9 @@ class Listed(Corpus):
     def fingerprint(self) -> str:
         return repr(self._pairs)
 
+    def check(self) -> None:
+        pass
+
     def notes(self) -> list[str]:
         return ["a note"]
 

@@ -42,6 +42,9 @@ class Listed(Corpus):
     def fingerprint(self) -> str:
         return repr(self._pairs)
 
+    def check(self) -> None:
+        pass
+
 
 TEXTS = sentences(600)
 UNIGRAM = Tokenizer.train(TEXTS, recipe.Tokenizer(vocab_size=420))
