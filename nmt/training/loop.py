@@ -131,7 +131,7 @@ class Loop:
         checkpoints.write_text(self.folder / "best", f"{checkpoints.name_of(best)}\n")
         prune(self.folder, course, settings.keep_last)
         position = {"update": course.update, "epoch": course.epoch, "seconds": round(course.seconds, 1)}
-        measured: dict[str, float] = {**values}
+        measured = {str(name): value for name, value in values.items()}
         self.progress.record({"event": "validation", **position, **measured, "best": best})
 
 

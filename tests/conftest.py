@@ -1,0 +1,51 @@
+"""What several test files share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from nmt.recipe import Recipe
+from nmt.recipe_file import read_recipe
+from nmt.training.run import train
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_and_a_cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NMT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def small_recipe() -> Callable[..., Recipe]:
+    """The copy recipe, made tiny, with overrides."""
+
+    def make(*overrides: str) -> Recipe:
+        tiny = [
+            "data.train.pairs=300",
+            "data.valid.pairs=20",
+            "model.embedding_size=8",
+            "model.encoder.hidden_size=8",
+            "model.decoder.hidden_size=8",
+            "train.batch_tokens=300",
+            "train.updates=12",
+            "train.validate_every=4",
+            "train.report_every=4",
+            "train.schedule={type: constant}",
+            "train.validate_decoded=5",
+        ]
+        return read_recipe(RECIPES / "copy.yaml", [*tiny, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def copier(tmp_path_factory: pytest.TempPathFactory, _one_thread_and_a_cache_of_our_own: None) -> Path:
+    """The folder of a model that has learnt to copy digits: recipes/copy.yaml itself, a few seconds."""
+    folder = tmp_path_factory.mktemp("runs") / "copy"
+    return train(RECIPES / "copy.yaml", out=folder)

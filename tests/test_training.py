@@ -1,0 +1,372 @@
+"""Training: that it learns, goes on where it stopped, and survives what happens to it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from nmt import checkpoints
+from nmt.device import autocast_type
+from nmt.errors import RunError, UserError
+from nmt.recipe import Recipe
+from nmt.recipe_file import read_recipe, write_recipe
+from nmt.training import updater as updater_module
+from nmt.training.averaging import average
+from nmt.training.course import Course
+from nmt.training.objectives import Loss
+from nmt.training.run import build, train
+from nmt.training.updater import Updater
+from nmt.translator import Translator
+
+Make = Callable[..., Recipe]
+EVERYTHING = [
+    "model.encoder.dropout=0.2",
+    "model.decoder.dropout=0.2",
+    "model.decoder.embedding_dropout=0.2",
+    "train.ema=0.9",
+    "train.accumulate=2",
+    "train.teacher_forcing={type: linear, start: 0.9, slope: 0.01}",
+    "train.schedule={type: plateau, patience: 0}",
+    "train.keep_best=2",
+]
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """The newest checkpoint's files; of the counters, what doesn't depend on the clock."""
+    newest = checkpoints.newest(run, print)
+    files = {path.name: path.read_bytes() for path in newest.iterdir()}
+    state = json.loads(files["state.json"])
+    state["course"].pop("seconds")
+    files["state.json"] = json.dumps(state).encode()
+    files.pop(checkpoints.MANIFEST)
+    return files
+
+
+def records(run: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_the_copy_recipe_learns_to_copy(copier: Path) -> None:
+    translator = Translator.load(copier)
+    sentences = ["3 1 4 1 5", "2 7 1 8", "0 0 0 0 0 0"]
+    assert translator.translate(sentences) == sentences
+    assert records(copier, "validation")[-1]["bleu"] > 99
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+def test_a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(
+    tmp_path: Path, small_recipe: Make, cell: str
+) -> None:
+    overrides = [*EVERYTHING, f"model.encoder.cell={cell}", f"model.decoder.cell={cell}"]
+    train(small_recipe(*overrides), out=tmp_path / "whole")
+    train(small_recipe(*overrides, "train.updates=8"), out=tmp_path / "parts")
+    torch.rand(5)
+    train(small_recipe(*overrides), out=tmp_path / "parts")
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    for each in (records(tmp_path / "parts", "validation"), records(tmp_path / "whole", "validation")):
+        assert [record["update"] for record in each] == [4, 8, 12]
+
+
+def test_subword_sampling_resumes_too(tmp_path: Path, small_recipe: Make) -> None:
+    overrides = ["tokenizer={model_type: unigram, vocab_size: 40, byte_fallback: false, sampling: {alpha: 0.3}}"]
+    train(small_recipe(*overrides), out=tmp_path / "whole")
+    train(small_recipe(*overrides, "train.updates=4"), out=tmp_path / "parts")
+    train(small_recipe(*overrides), out=tmp_path / "parts")
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    tmp_path: Path, small_recipe: Make, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(write_recipe(small_recipe("train.updates=4000", "train.report_every=1")))
+    command = [sys.executable, "-c", "import sys; from nmt.commands.train import main; sys.exit(main())"]
+    command += ["recipe.yaml", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "saved; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    stopped = checkpoints.update_of(checkpoints.newest(tmp_path / "run", print))
+    assert 0 < stopped < 4000
+    end = 4 * (stopped // 4) + 8
+    train(small_recipe(f"train.updates={end}", "train.report_every=1"), out=tmp_path / "run")
+    train(small_recipe(f"train.updates={end}", "train.report_every=1"), out=tmp_path / "whole")
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path, small_recipe: Make, capsys: pytest.CaptureFixture) -> None:
+    train(small_recipe(), out=tmp_path)
+    before = files_of(tmp_path)
+    train(small_recipe(), out=tmp_path)
+    assert "nothing to do" in capsys.readouterr().err
+    assert files_of(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, small_recipe: Make, capsys: pytest.CaptureFixture
+) -> None:
+    train(small_recipe("train.keep_last=3"), out=tmp_path)
+    newest = checkpoints.listed(tmp_path)[-1]
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    whole = tmp_path / "whole"
+    train(small_recipe("train.keep_last=3"), out=whole)
+    train(small_recipe("train.keep_last=3"), out=tmp_path)
+    errors = capsys.readouterr().err
+    assert "update-00000012: model.safetensors is damaged; taking the checkpoint before it" in errors
+    assert "going on from update 8" in errors
+    assert files_of(tmp_path) == files_of(whole)
+
+
+def test_a_changed_recipe_is_refused_key_by_key_but_what_is_harmless_is_not(tmp_path: Path, small_recipe: Make) -> None:
+    train(small_recipe("train.updates=4"), out=tmp_path)
+    with pytest.raises(UserError) as caught:
+        train(small_recipe("train.updates=8", "seed=7", "model.encoder.hidden_size=9"), out=tmp_path)
+    lines = str(caught.value).splitlines()
+    assert any(line.endswith("model.encoder.hidden_size was 8 and is now 9") for line in lines)
+    assert any(line.endswith("seed was 1 and is now 7") for line in lines)
+    assert not any("updates" in line for line in lines)
+    train(small_recipe("train.updates=8", "train.report_every=2"), out=tmp_path)
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path: Path, small_recipe: Make) -> None:
+    from nmt.training.folder import claimed
+
+    with claimed(tmp_path, small_recipe()), pytest.raises(UserError, match="another training is running"):
+        train(small_recipe(), out=tmp_path)
+
+
+def test_the_best_and_the_newest_checkpoints_are_kept(tmp_path: Path, small_recipe: Make) -> None:
+    train(small_recipe("train.updates=32", "train.keep_best=2", "train.keep_last=2"), out=tmp_path)
+    losses = {record["update"]: record["loss"] for record in records(tmp_path, "validation")}
+    best = sorted(losses, key=losses.get)[:2]
+    kept = [checkpoints.update_of(path) for path in checkpoints.listed(tmp_path)]
+    assert kept == sorted({*best, 28, 32})
+    assert checkpoints.best(tmp_path).name == checkpoints.name_of(best[0])
+
+
+def test_training_stops_early_when_nothing_gets_better(tmp_path: Path, small_recipe: Make) -> None:
+    train(small_recipe("train.optimizer.learning_rate=1e-12", "train.patience=2", "train.updates=100"), out=tmp_path)
+    assert records(tmp_path, "validation")[-1]["update"] <= 16
+    assert "no better loss in 2 validations" in (checkpoints.newest(tmp_path, print) / "state.json").read_text()
+
+
+@pytest.mark.parametrize("metric", ["perplexity", "bleu", "chrf"])
+def test_any_metric_may_choose_the_best(tmp_path: Path, small_recipe: Make, metric: str) -> None:
+    train(small_recipe(f"train.best_metric={metric}"), out=tmp_path)
+    values = {record["update"]: record[metric] for record in records(tmp_path, "validation")}
+    wanted = min(values.values()) if metric == "perplexity" else max(values.values())
+    assert values[checkpoints.update_of(checkpoints.best(tmp_path))] == wanted
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
+    """Make the loss of these updates NaN."""
+    true, count = updater_module.cross_entropy, iter(range(1, 1000))
+
+    def poisoned(*arguments: object) -> Loss:
+        loss = true(*arguments)
+        factor = float("nan") if next(count) in updates else 1.0
+        return Loss(loss.objective * factor, loss.negative_log_likelihood * factor)
+
+    monkeypatch.setattr(updater_module, "cross_entropy", poisoned)
+
+
+def test_an_update_with_nan_is_not_applied_and_its_lines_are_named(
+    tmp_path: Path, small_recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    poison(monkeypatch, {2, 3, 5})
+    train(small_recipe(), out=tmp_path)
+    errors = capsys.readouterr().err
+    assert errors.count("the update was not applied (training pairs of lines ") == 3
+    assert all(record["loss"] == record["loss"] for record in records(tmp_path, "validation"))
+
+
+def test_three_updates_with_nan_in_a_row_end_the_run_with_the_last_checkpoint_kept(
+    tmp_path: Path, small_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {6, 7, 8})
+    with pytest.raises(RunError, match="3 updates in a row") as caught:
+        train(small_recipe(), out=tmp_path)
+    assert caught.value.exit_code == 1
+    newest = checkpoints.newest(tmp_path, print)
+    assert checkpoints.update_of(newest) == 4
+    assert Translator.load(tmp_path).translate(["1 2"])
+
+
+def some_batches(recipe: Recipe, folder: Path) -> tuple[Updater, list]:
+    from nmt.text.batches import BatchPlan
+    from nmt.text.digits import DigitsCorpus
+    from nmt.text.store import build_store
+    from nmt.text.tokenizer import make_tokenizers
+
+    corpus = DigitsCorpus(pairs=60)
+    tokenizers = make_tokenizers(corpus, recipe.tokenizer)
+    store = build_store(corpus, tokenizers, max_length=50, keep_text=False, say=print)
+    plan = BatchPlan(store, tokenizers, tokens=None, sentences=20, seed=1)
+    model = build(recipe, tokenizers).double()
+    return Updater(model, recipe.train, torch.device("cpu"), None), list(plan.batches(0))
+
+
+def test_accumulated_batches_make_the_same_update_as_one_batch(tmp_path: Path, small_recipe: Make) -> None:
+    recipe = small_recipe("train.optimizer={type: sgd, learning_rate: 0.5}")
+    updater, batches = some_batches(recipe, tmp_path)
+    start = [parameter.detach().clone() for parameter in updater.model.parameters()]
+    applied = updater.update(batches, 1, 0.5, 3)
+    together = [parameter.detach().clone() for parameter in updater.model.parameters()]
+    sizes = [int((batch.target_lengths - 1).sum()) for batch in batches]
+    assert applied.tokens == sum(sizes)
+    with torch.no_grad():
+        for parameter, value in zip(updater.model.parameters(), start, strict=True):
+            parameter.copy_(value)
+    updater.optimizer.zero_grad()
+    for batch in batches:
+        (updater._loss(batch, 1.0).objective / sum(sizes)).backward()
+    torch.nn.utils.clip_grad_norm_(updater.model.parameters(), 1.0)
+    expected = [p.detach() - 0.5 * p.grad for p in updater.model.parameters()]
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(together, expected, strict=True))
+
+
+def test_gradients_are_clipped_by_value_then_by_norm(tmp_path: Path, small_recipe: Make) -> None:
+    updater, batches = some_batches(small_recipe("train.clip_value=0.001", "train.clip_norm=0.002"), tmp_path)
+    applied = updater.update(batches[:1], 1, 1e-3, 3)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in updater.model.parameters()])
+    assert gradients.norm() <= 0.002 * (1 + 1e-6)
+    assert gradients.abs().max() <= 0.001
+    assert applied.gradient_norm > 0.002
+
+
+def test_the_moving_average_is_what_is_saved_and_validated(tmp_path: Path, small_recipe: Make) -> None:
+    updater, batches = some_batches(small_recipe("train.ema=0.75"), tmp_path)
+    name, weight = next(iter(updater.average.items()))
+    before = weight.clone()
+    updater.update(batches[:1], 1, 1e-2, 3)
+    new = dict(updater.model.named_parameters())[name].detach()
+    assert torch.allclose(updater.final_weights()[name], 0.75 * before + 0.25 * new)
+
+
+def test_averaging_gives_the_mean_of_the_weights(tmp_path: Path, small_recipe: Make) -> None:
+    from safetensors.torch import load_file
+
+    train(small_recipe("train.keep_last=3"), out=tmp_path)
+    chosen = checkpoints.listed(tmp_path)
+    written = average(tmp_path, chosen)
+    parts = [load_file(path / "model.safetensors") for path in chosen]
+    for name, mean in load_file(written / "model.safetensors").items():
+        assert torch.allclose(mean, sum(part[name] for part in parts) / 3, atol=1e-7)
+    assert isinstance(Translator.load(written).translate(["1 2"])[0], str)
+    with pytest.raises(UserError, match="no checkpoint here"):
+        average(tmp_path, [])
+
+
+def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:
+    made_with = json.loads((copier / "environment.json").read_text())
+    assert made_with["components"]["cell lstm"].startswith("recurrent-nmt ")
+    assert made_with["packages"]["torch"] == torch.__version__
+    recipe = read_recipe(copier / "recipe.yaml")
+    assert recipe.model.encoder.options["cell"].options == {"forget_bias": 1.0}
+    reports = records(copier, "report")
+    assert {"loss", "perplexity", "tokens_per_second", "learning_rate", "gradient_norm"} <= reports[0].keys()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.decoder.input_feeding=true"],
+        ["model.decoder.layers=2", "model.decoder.attention_layer=first", "model.encoder.layers=2"],
+        ["model.decoder.attention=none"],
+        ["tokenizer.shared=false", "model.tie_embeddings=two-way"],
+        ["train.teacher_forcing=0.5", "train.batch_sentences=8"],
+        ["model.engine=loop"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_kind_of_model_trains_and_translates(tmp_path: Path, small_recipe: Make, overrides: list[str]) -> None:
+    train(small_recipe("train.updates=24", *overrides), out=tmp_path)
+    reports = records(tmp_path, "report")
+    assert reports[-1]["loss"] < reports[0]["loss"]
+    assert len(Translator.load(tmp_path).translate(["1 2", ""])) == 2
+
+
+def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path, small_recipe: Make) -> None:
+    try:
+        autocast_type("bf16", torch.device("cpu"))
+    except UserError:
+        pytest.skip("this processor has no bf16 instructions")
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        train(small_recipe(f"train.precision={precision}", "train.updates=24"), out=tmp_path / precision)
+        losses[precision] = records(tmp_path / precision, "validation")[-1]["loss"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_fp16_without_a_gpu_is_refused(tmp_path: Path, small_recipe: Make) -> None:
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        train(small_recipe("train.precision=fp16", "train.device=cpu"), out=tmp_path)
+
+
+def test_a_folder_that_can_not_be_written_is_told_in_a_line(tmp_path: Path, small_recipe: Make) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="can't be written to"):
+        train(small_recipe(), out=tmp_path / "file" / "run")
+
+
+def test_a_save_that_is_cut_short_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path, checkpoints.name_of(1), {"a": lambda path: path.write_text("one")})
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.write(tmp_path, checkpoints.name_of(2), {"a": fail})
+    assert [path.name for path in checkpoints.listed(tmp_path)] == ["update-00000001"]
+    checkpoints.write(tmp_path, checkpoints.name_of(2), {"a": lambda path: path.write_text("two")})
+    assert checkpoints.newest(tmp_path, print).name == "update-00000002"
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove", "empty manifest", "no manifest", "swap"])
+def test_every_damage_to_a_checkpoint_is_noticed(tmp_path: Path, harm: str) -> None:
+    one, two = (
+        checkpoints.write(
+            tmp_path, checkpoints.name_of(n), {"a": lambda p, n=n: p.write_text(f"a{n}"), "b": lambda p: p.write_text("b")}
+        )
+        for n in (1, 2)
+    )
+    assert checkpoints.damage(two) is None
+    file, manifest = two / "a", two / checkpoints.MANIFEST
+    {
+        "cut": lambda: os.truncate(file, 1),
+        "flip": lambda: file.write_text("a3"),
+        "remove": lambda: file.unlink(),
+        "empty manifest": lambda: manifest.write_text(""),
+        "no manifest": lambda: manifest.unlink(),
+        "swap": lambda: file.write_bytes((one / "a").read_bytes()),
+    }[harm]()
+    assert checkpoints.damage(two)
+    told: list[str] = []
+    assert checkpoints.newest(tmp_path, told.append) == one
+    assert len(told) == 1
+
+
+def test_a_course_remembers_the_best_first() -> None:
+    course = Course()
+    for update, cost in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)):
+        course.update = update
+        course.validated(cost, keep=2)
+    assert course.best == [(1.0, 2), (2.0, 3)]
+    assert course.waited == 2
+    again = Course()
+    again.load_state(json.loads(json.dumps(course.state())))
+    assert again == course
