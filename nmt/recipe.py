@@ -48,7 +48,7 @@ class Sampling(Section):
     """
 
     alpha: Ratio = 0.1
-    nbest: Positive = 64
+    nbest: Annotated[int, Field(gt=1, le=512)] = 64
 
 
 class Tokenizer(Section):
@@ -67,6 +67,12 @@ class Tokenizer(Section):
     """An existing .model file for both sides (with `shared: false`, of the source side)."""
     target_path: str | None = None
     """An existing .model file of the target side, with `shared: false`."""
+
+    @pydantic.model_validator(mode="after")
+    def _characters_have_one_segmentation(self) -> Tokenizer:
+        if self.model_type == "char" and self.sampling is not None:
+            raise ValueError("a char model has nothing to sample; use unigram or bpe, or leave out sampling")
+        return self
 
 
 class Initialization(Section):

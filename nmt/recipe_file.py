@@ -188,9 +188,9 @@ class _Document:
         return tuple(kept)
 
     def _place(self, path: KeyPath) -> str:
-        for length in range(len(path), 0, -1):
-            if path[:length] in self._overridden:
-                return f"override {self._overridden[path[:length]]}"
+        for overridden, override in reversed(self._overridden.items()):
+            if overridden[: len(path)] == path or path[: len(overridden)] == overridden:
+                return f"override {override}"
         mark = self._root.start_mark if self._root else None
         node = self._root
         for part in path:

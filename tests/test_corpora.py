@@ -113,6 +113,11 @@ def test_a_limit_takes_the_first_pairs(write: Write) -> None:
     assert texts(corpus) == [("1", "I"), ("2", "II")]
 
 
+def test_nothing_behind_the_limit_is_looked_at(write: Write) -> None:
+    source, target = write("a", b"1\n\xff\n"), write("b", "I\n")
+    assert texts(FilesCorpus(source=source, target=target, limit=1)) == [("1", "I")]
+
+
 def test_files_that_cannot_be_read_are_refused_before_anything_is(write: Write, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     for corpus in (FilesCorpus(source=write("a", "1\n"), target=absent), FilesCorpus(tsv=absent)):
@@ -154,7 +159,32 @@ def test_a_dataset_file_gives_its_columns(suffix: str, tmp_path: Path, cache: Pa
     assert list(corpus.pairs()) == [Pair("one", "un", 1), Pair("two words", "deux mots", 2)]
     assert texts(DatasetsCorpus(path=str(path), source="en", target="fr", limit=1)) == [("one", "un")]
     assert "no column 'frr'; did you mean fr?" in refusal(DatasetsCorpus(path=str(path), source="en", target="frr"))
-    assert "holds int, not text" in refusal(DatasetsCorpus(path=str(path), source="id", target="fr"))
+    if suffix in (".jsonl", ".parquet"):
+        assert "holds int, not text" in refusal(DatasetsCorpus(path=str(path), source="id", target="fr"))
+
+
+def test_every_cell_of_a_table_is_text_as_it_stands(write: Write, cache: Path) -> None:
+    path = write("data.csv", '\ufeffen,fr\nNA,null\n007,1.0\n"a\nb ""c""",\n')
+    assert texts(DatasetsCorpus(path=path, source="en", target="fr")) == [
+        ("NA", "null"),
+        ("007", "1.0"),
+        ('a b "c"', ""),
+    ]
+    path = write("data.tsv", 'en\tfr\n"Hello\tBonjour"\n"q"\tNA\n')
+    assert texts(DatasetsCorpus(path=path, source="en", target="fr")) == [('"Hello', 'Bonjour"'), ('"q"', "NA")]
+
+
+def test_a_split_of_a_file_may_be_a_part_of_it(write: Write, cache: Path) -> None:
+    path = write("data.csv", "en,fr\n1,I\n2,II\n3,III\n")
+    assert texts(DatasetsCorpus(path=path, split="train[1:]", source="en", target="fr")) == [("2", "II"), ("3", "III")]
+
+
+def test_a_damaged_dataset_says_what_is_wrong_and_nothing_else(
+    write: Write, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write("data.csv", b"en,fr\n\xe9,b\n")
+    assert "can't decode byte 0xe9" in refusal(DatasetsCorpus(path=path, source="en", target="fr"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_dot_leads_into_a_column_of_translations_and_a_field_is_one_line(write: Write, cache: Path) -> None:
@@ -187,6 +217,7 @@ def test_a_damaged_dataset_file_is_one_line(name: str, write: Write, cache: Path
 
 def test_a_hub_that_cannot_be_reached_is_one_line_within_seconds(tmp_path: Path) -> None:
     code = (
+        "import datasets\n"
         "from nmt.errors import UserError\nfrom nmt.text.datasets import DatasetsCorpus\n"
         "try: list(DatasetsCorpus(path='nobody/nothing').pairs())\n"
         "except UserError as error: print(error)"

@@ -340,7 +340,9 @@ def test_a_save_that_is_cut_short_leaves_the_checkpoint_before_it(tmp_path: Path
 def test_every_damage_to_a_checkpoint_is_noticed(tmp_path: Path, harm: str) -> None:
     one, two = (
         checkpoints.write(
-            tmp_path, checkpoints.name_of(n), {"a": lambda p, n=n: p.write_text(f"a{n}"), "b": lambda p: p.write_text("b")}
+            tmp_path,
+            checkpoints.name_of(n),
+            {"a": lambda p, n=n: p.write_text(f"a{n}"), "b": lambda p: p.write_text("b")},
         )
         for n in (1, 2)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import json
 import queue
@@ -172,8 +173,8 @@ def _windows(file: BinaryIO) -> Iterator[list[str]]:
     waiting: queue.Queue[bytes | None] = queue.Queue(4 * WINDOW)
 
     def read() -> None:
-        for line in file:
-            waiting.put(line)
+        for index, line in enumerate(file):
+            waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import socket
 import urllib.request
@@ -66,25 +67,42 @@ class DatasetsCorpus(Corpus):
     def _load(self) -> Any:
         """The dataset, memory-mapped. Raises UserError where it can't be had."""
         self.check()
-        if not self._is_file() and not _hub_has_a_name():
-            os.environ["HF_HUB_OFFLINE"] = "1"  # read at import; otherwise each file is asked for six times, for 24 s
+        offline = not self._is_file() and not _hub_has_a_name()
+        if offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # otherwise each file is asked for six times, for 24 s
         import datasets
+        import huggingface_hub
 
+        if offline:  # and where they were imported before, they have read the environment already
+            datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.disable_progress_bars()
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)
         try:
             if self._is_file():
-                suffix = Path(self._path).suffix
-                separator = {"sep": "\t"} if suffix == ".tsv" else {}
-                files = {self._split: self._path}
-                return datasets.load_dataset(_BUILDERS[suffix], data_files=files, split=self._split, **separator)
+                return self._load_file(datasets)
             return datasets.load_dataset(self._path, self._name, split=self._split, revision=self._revision)
         except Exception as error:  # the library raises whatever its backends do, so there is no closer net
-            reason = str(error).strip().splitlines() or [type(error).__name__]
+            cause = error.__cause__ or error
+            reason = str(cause).strip().splitlines() or ["no reason given"]
             raise UserError(
-                f"the dataset can't be loaded ({type(error).__name__}: {reason[0]})",
+                f"the dataset can't be loaded ({type(cause).__name__}: {reason[0]})",
                 "check its path, name and split; a hub id needs the network, or a copy in the cache",
                 place=self._path,
             ) from error
+
+    def _load_file(self, datasets: Any) -> Any:
+        suffix = Path(self._path).suffix
+        options: dict[str, Any] = {}
+        if _BUILDERS[suffix] == "csv":
+            with Path(self._path).open(encoding="utf-8-sig", newline="") as file:
+                header = next(csv.reader(file, "excel-tab" if suffix == ".tsv" else "excel"), [])
+            # Every cell is text: else "NA" and "null" become nothing, and "007" a number.
+            options["features"] = datasets.Features({name: datasets.Value("string") for name in header})
+            options["keep_default_na"] = False
+        if suffix == ".tsv":
+            options |= {"sep": "\t", "quoting": csv.QUOTE_NONE}  # a quotation mark is a character of the sentence
+        files = {self._split.partition("[")[0]: self._path}
+        return datasets.load_dataset(_BUILDERS[suffix], data_files=files, split=self._split, **options)
 
     def _text(self, row: Mapping[str, Any], column: str, number: int) -> str:
         value: Any = row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -50,9 +51,7 @@ class FilesCorpus(Corpus):
     def pairs(self) -> Iterator[Pair]:
         """As `Corpus.pairs`."""
         self._counts = InvalidLines()
-        for number, (source, target) in enumerate(self._rows(), 1):
-            if self._limit is not None and number > self._limit:
-                return
+        for number, (source, target) in enumerate(islice(self._rows(), self._limit), 1):
             if source is not None and target is not None:
                 yield Pair(source, target, number)
 
