@@ -24,7 +24,12 @@ class Section(pydantic.BaseModel):
     """A part of a recipe: strict, frozen."""
 
     model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, validate_default=True
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -32,10 +37,15 @@ class Data(Section):
     """Where the sentence pairs come from, and which are left out."""
 
     source_language: str
+    """A code such as en; for people and signatures."""
     target_language: str
+    """A code such as fr."""
     train: CorpusChoice
+    """The pairs to learn from."""
     valid: CorpusChoice
+    """The pairs that say when the model is best."""
     test: CorpusChoice | None = None
+    """The pairs that `nmt-evaluate` translates."""
     max_length: Positive = 128
     """In tokens. A training pair with a longer side is left out, and counted."""
 
@@ -48,21 +58,28 @@ class Sampling(Section):
     """
 
     alpha: Ratio = 0.1
+    """How far from the best segmentation: smoothing, or the share of merges dropped."""
     nbest: Annotated[int, Field(gt=1, le=512)] = 64
+    """Segmentations to draw from, of a unigram model."""
 
 
 class Tokenizer(Section):
     """The sentencepiece model: trained on the training sides, or an existing one."""
 
     model_type: Literal["unigram", "bpe", "char"] = "unigram"
+    """What kind of pieces."""
     vocab_size: Positive = 8000
+    """Pieces at most, marks and bytes counted."""
     shared: bool = True
     """One model for both sides, trained on both; otherwise one for each side."""
     character_coverage: Ratio = 1.0
+    """Share of the characters that get pieces of their own."""
     byte_fallback: bool = True
+    """Whether what has no piece is spelt in bytes (256 pieces), so that nothing is unknown."""
     user_symbols: tuple[str, ...] = ()
     """Words that stay one token each."""
     sampling: Sampling | None = None
+    """Other segmentations in training; none unless given."""
     path: str | None = None
     """An existing .model file for both sides (with `shared: false`, of the source side)."""
     target_path: str | None = None
@@ -85,12 +102,14 @@ class Initialization(Section):
     embeddings: Literal["normal", "uniform"] = "normal"
     """normal: mean 0, standard deviation embedding_size ** -0.5; uniform: in ±`scale`."""
     scale: Annotated[float, Field(gt=0.0)] = 0.1
+    """Of uniform initialisation."""
 
 
 class Model(Section):
     """The components of the model and their sizes."""
 
     embedding_size: Positive = 256
+    """E of both sides."""
     target_embedding_size: Positive | None = None
     """Of the target side, where it differs."""
     tie_embeddings: Literal["none", "two-way", "three-way"] = "none"
@@ -98,9 +117,13 @@ class Model(Section):
     source_embeddings: str | None = None
     """A file of pretrained embeddings: text (a token and its numbers on a line) or .safetensors (a tensor `weight`)."""
     target_embeddings: str | None = None
+    """The same for the target side."""
     encoder: EncoderChoice = Choice("recurrent")
+    """How the source is read."""
     decoder: DecoderChoice = Choice("recurrent")
+    """How the target is written."""
     initialization: Initialization = Initialization()
+    """How parameters start."""
     engine: Literal["auto", "loop"] = "auto"
     """auto: each cell's fastest way along time; loop: always the plain loop of steps."""
 
@@ -109,7 +132,9 @@ class Optimizer(Section):
     """An optimiser of torch.optim with torch's own options."""
 
     type: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Which one."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """At its peak."""
     options: dict[str, bool | int | float | tuple[float, float]] = {}
     """Further options as torch names them, such as `betas`, `eps`, `weight_decay`, `momentum`."""
 
@@ -118,7 +143,7 @@ class ConstantSchedule(Section):
     """The learning rate stays, after a linear warm-up of `warmup` updates."""
 
     type: Literal["constant"] = "constant"
-    warmup: Natural = 0
+    warmup: Natural = 200
 
 
 class InverseSqrtSchedule(Section):
@@ -196,30 +221,43 @@ class Train(Section):
     batch_sentences: Positive | None = None
     """Sentences of a batch; takes the place of `batch_tokens`."""
     updates: Positive = 20000
+    """Moves of the optimiser after which training ends."""
     optimizer: Optimizer = Optimizer()
+    """What moves the weights."""
     schedule: Schedule = ConstantSchedule()
+    """The learning rate's course."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of probability spread over the vocabulary (Szegedy et al. 2016)."""
     teacher_forcing: TeacherForcing = TeacherForcing()
+    """The share of gold tokens among the decoder's inputs; a number, or a schedule."""
     accumulate: Positive = 1
     """Batches whose gradients make one update."""
     clip_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
+    """The gradient's greatest norm."""
     clip_value: Annotated[float, Field(gt=0.0)] | None = None
+    """The greatest value of any element of it."""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere."""
     device: str = "auto"
     """auto: cuda, else mps, else cpu."""
     threads: Positive | None = None
+    """Processor threads; torch's own choice unless given."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of a moving average of the weights, which validation and checkpoints then use."""
     validate_every: Positive = 500
+    """Updates between validations; each writes a checkpoint."""
     validate_decoded: Natural = 500
     """Sentences of the validation set that are translated (greedily) for BLEU and chrF; 0 for none."""
     report_every: Positive = 50
+    """Updates between reports."""
     best_metric: Metric = "loss"
+    """What says which checkpoint is best: loss, perplexity, bleu or chrf."""
     patience: Positive | None = None
     """Validations without a new best after which training stops."""
     keep_best: Positive = 1
+    """Checkpoints kept for being the best."""
     keep_last: Positive = 1
+    """Checkpoints kept for being the newest."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Train:
@@ -234,13 +272,15 @@ class Search(Section):
     """How translations are searched for; the commands' options take precedence."""
 
     beam: Positive = 5
+    """Hypotheses kept at each step; 1 is greedy search."""
     length_penalty: Annotated[float, Field(ge=0.0)] = 1.0
     """The exponent alpha of the length normalisation."""
     normalization: Literal["average", "gnmt", "none"] = "average"
     """Score: log-probability / length^alpha; / ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); or as it is."""
     min_length_ratio: Annotated[float, Field(ge=0.0)] = 0.0
+    """Least length of a translation, in source tokens."""
     max_length_ratio: Annotated[float, Field(ge=0.0)] = 2.0
-    """Of the source's tokens."""
+    """Greatest length, in source tokens, together with max_length_extra."""
     max_length_extra: Natural = 10
     """Tokens beyond max_length_ratio times the source's."""
 
@@ -249,7 +289,9 @@ class Recipe(Section):
     """A whole training run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Of the run; its folder is runs/NAME."""
     seed: Natural = 1
+    """Of initialisation, data order, dropout and sampling."""
     data: Data
     tokenizer: Tokenizer = Tokenizer()
     model: Model = Model()

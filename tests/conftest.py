@@ -36,7 +36,7 @@ def small_recipe() -> Callable[..., Recipe]:
             "train.updates=12",
             "train.validate_every=4",
             "train.report_every=4",
-            "train.schedule={type: constant}",
+            "train.schedule={type: constant, warmup: 0}",
             "train.validate_decoded=5",
         ]
         return read_recipe(RECIPES / "copy.yaml", [*tiny, *overrides])

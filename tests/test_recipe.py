@@ -54,7 +54,7 @@ def test_yaml_is_read_as_1_2(write) -> None:
 
 def test_every_default_is_written_out(write) -> None:
     text = write_recipe(read_recipe(write(MINIMAL)))
-    for words in ("forget_bias: 1.0", "max_length: 128", "engine: auto", "warmup: 0", "input_feeding: false"):
+    for words in ("forget_bias: 1.0", "max_length: 128", "engine: auto", "warmup: 200", "input_feeding: false"):
         assert words in text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import contextlib
+import io
 import json
 import queue
 import sys
@@ -66,7 +67,7 @@ def main() -> int:
 
 def _translate(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(_reading(arguments.input))
+        file = stack.enter_context(_opened(arguments.input))
         folder = model_folder(arguments.model)
         from nmt.recipe import Search
         from nmt.translator import BATCH_TOKENS, Translator
@@ -78,7 +79,7 @@ def _translate(arguments: argparse.Namespace) -> int:
             raise UserError("--length-penalty is negative", "give 0 or more")
         output = stack.enter_context(_writing(arguments.output))
         first = 0
-        for window in _windows(lines):
+        for window in _windows(file):
             found = translator.translations(
                 window,
                 search=Search(**{**translator.search.model_dump(), **changed}),
@@ -134,17 +135,13 @@ def _warn(index: int, translations: list[Translation]) -> None:
         print(f"nmt-translate: line {index + 1}: reached the maximum length, the rest is missing", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _reading(path: str | None) -> Iterator[BinaryIO]:
-    with contextlib.ExitStack() as stack:
-        file = sys.stdin.buffer
-        if path is not None:
-            try:
-                file = stack.enter_context(Path(path).open("rb"))
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
-        yield file
+def _opened(path: str | None) -> io.FileIO:
+    """The input, unbuffered: a buffer's lock, held by the reading thread, would not let the process end on Ctrl-C."""
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False) if path is None else io.FileIO(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"can't be read ({reason})", "check the path", place=path or "stdin") from error
 
 
 @contextlib.contextmanager
@@ -166,14 +163,24 @@ def _writing(path: str | None) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def _windows(file: BinaryIO) -> Iterator[list[str]]:
+def _lines(file: io.FileIO) -> Iterator[bytes]:
+    """The lines of a file as soon as they have come, without their ends."""
+    rest = b""
+    while chunk := file.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _windows(file: io.FileIO) -> Iterator[list[str]]:
     """The lines that have come, up to WINDOW at a time: a pipe's reader need not wait for the pipe to end."""
     from nmt.text.lines import decode_line
 
     waiting: queue.Queue[bytes | None] = queue.Queue(4 * WINDOW)
 
     def read() -> None:
-        for index, line in enumerate(file):
+        for index, line in enumerate(_lines(file)):
             waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
         waiting.put(None)
 

@@ -125,6 +125,15 @@ def _not(verb: Verb, tense: str, subject: Nominal) -> Both:
     )
 
 
+def _was(verb: Verb, subject: Nominal, negative: bool = False) -> Both:
+    """A state in the past: the English simple past, the French imperfect."""
+    agreement = subject.agreement
+    return (
+        english.verb_group(verb, "past", agreement, negative=negative),
+        french.verb_group(verb, "imperfect", agreement, negative=negative),
+    )
+
+
 def _ask(verb: Verb, tense: str, subject: Nominal) -> Both:
     return english.question(verb, tense, subject.agreement, subject.english), ""
 
@@ -164,6 +173,8 @@ def _more(adjective: Adjective, subject: Nominal) -> Both:
 FORMS: dict[str, Callable[..., Both]] = {
     "verb": _verb,
     "not": _not,
+    "was": _was,
+    "wasnot": functools.partial(_was, negative=True),
     "ask": _ask,
     "inf": lambda verb: (verb.english, verb.french),
     "any": lambda phrase: (phrase.english_any or phrase.english, phrase.french_any or phrase.french),

@@ -71,7 +71,8 @@ def _noted(note: str) -> tuple[Verb, ...]:
 
 @functools.cache
 def _said_of(classes: frozenset[str]) -> tuple[Adjective, ...]:
-    return tuple(adjective for adjective in adjectives() if classes & set(adjective.classes))
+    said = (adjective for adjective in adjectives() if adjective.place != "attribute")
+    return tuple(adjective for adjective in said if classes & set(adjective.classes))
 
 
 def _noun(random: Random, *classes: str) -> Noun:
@@ -85,18 +86,28 @@ def _subject(random: Random) -> Nominal:
     return nominal.name(random) if chance < 0.7 else _person(random)
 
 
+def _other(random: Random) -> Nominal:
+    """Someone whom one asks about: neither I nor we."""
+    chance = random()
+    if chance < 0.4:
+        return _pick(random, [each for each in nominal.PRONOUNS if each.agreement.person not in (0, 3)])
+    return nominal.name(random) if chance < 0.65 else _person(random)
+
+
 def _third(random: Random) -> Nominal:
     return nominal.name(random) if random() < 0.35 else _person(random)
 
 
 def _person(random: Random) -> Nominal:
     noun = _noun(random, "person")
-    plural = random() < 0.2
-    if {"kin", "relation"} & set(noun.classes):
-        # One has a single father: parents have no plural.
-        owner = _pick(random, ("my", "your", "his", "her", "our", "their"))
-        return nominal.possessed(noun, owner, plural=plural and "parent" not in noun.classes)
-    return nominal.definite(noun, plural=plural)
+    # One has a single father: parents have no plural.
+    plural = random() < 0.2 and "parent" not in noun.classes
+    possible = nominal.owners(noun)
+    return (
+        nominal.possessed(noun, _pick(random, possible), plural=plural)
+        if possible
+        else nominal.definite(noun, plural=plural)
+    )
 
 
 def _the_person(random: Random) -> Nominal:
@@ -106,15 +117,25 @@ def _the_person(random: Random) -> Nominal:
 
 def _the(random: Random, noun: Noun) -> Nominal:
     """Definite or possessed: something that a pronoun can stand for."""
-    plural = random() < 0.2 and not noun.mass
-    if "kin" in noun.classes or (random() < 0.3 and "place" not in noun.classes):
-        owner = _pick(random, ("my", "your", "his", "her", "our", "their"))
-        return nominal.possessed(noun, owner, plural=plural and "parent" not in noun.classes)
+    plural = random() < 0.2 and not noun.mass and "parent" not in noun.classes
+    possible = nominal.owners(noun)
+    if "kin" in noun.classes or (possible and random() < 0.3):
+        return nominal.possessed(noun, _pick(random, possible), plural=plural)
     return nominal.definite(noun, plural=plural)
 
 
-def _thing(random: Random) -> Nominal:
-    return _the(random, _noun(random, "thing", "clothing", "vehicle"))
+def _thing(random: Random, *groups: str) -> Nominal:
+    return _the(random, _noun(random, *(groups or ("thing", "clothing", "vehicle"))))
+
+
+@functools.cache
+def _owning() -> tuple[Verb, ...]:
+    """The verbs some of whose objects everyone can own."""
+    return tuple(
+        verb
+        for verb in _framed("object")
+        if any(len(nominal.owners(noun)) == 6 and not noun.mass for noun in _of_class(*verb.classes))
+    )
 
 
 def _verb_of(random: Random, frame: str) -> Verb:
@@ -123,12 +144,6 @@ def _verb_of(random: Random, frame: str) -> Verb:
 
 def _verb_named(random: Random, infinitive: str) -> Verb:
     return next(verb for verb in verbs() if verb.french == infinitive)
-
-
-def _accepting(random: Random, phrase: Nominal) -> Verb:
-    """A verb that the phrase can be the object of."""
-    classes = _classes(phrase.noun)
-    return _pick(random, [verb for verb in _framed("object") if classes & set(verb.classes)])
 
 
 def _adjective(random: Random, group: str) -> Adjective:
@@ -140,14 +155,27 @@ def _predicate(random: Random, phrase: Nominal) -> Adjective:
     return _pick(random, _said_of(_classes(phrase.noun)))
 
 
-def _gradable(random: Random, phrase: Nominal) -> Adjective:
-    """One of which there can be more or less."""
-    fitting = _said_of(_classes(phrase.noun))
-    return _pick(random, [adjective for adjective in fitting if not {"color", "absolute"} & set(adjective.classes)])
+@functools.cache
+def _gradables(one: str, other: str) -> tuple[Adjective, ...]:
+    """The adjectives by which two nouns can be compared: of which there can be more or less."""
+    fitting = _said_of(_classes(one) & _classes(other))
+    return tuple(adjective for adjective in fitting if not {"color", "absolute"} & set(adjective.classes))
+
+
+@functools.cache
+def _comparable(french: str) -> tuple[Noun, ...]:
+    return tuple(noun for noun in nouns() if noun.french != french and _gradables(french, noun.french))
+
+
+def _like(random: Random, phrase: Nominal) -> Nominal:
+    """Another thing that it can be compared with."""
+    return nominal.definite(_pick(random, _comparable(phrase.noun)), plural=phrase.agreement.plural)
 
 
 def _own(random: Random, subject: Nominal, verb: Verb) -> Nominal:
-    return nominal.possessed(_countable(random, verb), nominal.owner_of(subject))
+    owner = nominal.owner_of(subject)
+    fitting = [noun for noun in _of_class(*verb.classes) if not noun.mass and owner in nominal.owners(noun)]
+    return nominal.possessed(_pick(random, fitting), owner)
 
 
 def _countable(random: Random, verb: Verb) -> Noun:
@@ -161,13 +189,6 @@ def _place(random: Random, group: str) -> Nominal:
 
 def _other_place(random: Random, phrase: Nominal) -> Nominal:
     return nominal.definite(_pick(random, [noun for noun in _of_class("building") if noun.french != phrase.noun]))
-
-
-def _like(random: Random, phrase: Nominal) -> Nominal:
-    """Another thing of the same sort."""
-    sort = _classes(phrase.noun) - {"any", "buyable", "thing"}
-    fitting = [noun for noun in nouns() if (sort or {"thing"}) & set(noun.classes) and noun.french != phrase.noun]
-    return nominal.definite(_pick(random, fitting), plural=phrase.agreement.plural)
 
 
 def _counted(random: Random, group: str) -> Nominal:
@@ -186,16 +207,15 @@ def _man(random: Random) -> Nominal:
     return Nominal(word.english, word.french, Agreement(2, False, False), "", human=True)
 
 
-def _one(random: Random) -> Nominal:
+def _one(random: Random, group: str) -> Nominal:
     """A single person, pronouns included."""
     chance = random()
     if chance < 0.3:
         return _pick(random, [each for each in nominal.PRONOUNS if not each.agreement.plural])
-    return nominal.name(random) if chance < 0.6 else _single_person(random)
-
-
-def _single_person(random: Random) -> Nominal:
-    return nominal.possessed(_noun(random, "kin"), _pick(random, ("my", "your", "his", "her", "our", "their")))
+    if chance < 0.6:
+        return nominal.name(random)
+    noun = _noun(random, group)
+    return nominal.possessed(noun, _pick(random, nominal.owners(noun)))
 
 
 def _country(random: Random) -> Nominal:
@@ -210,7 +230,9 @@ def _pronoun(random: Random, forms: tuple[tuple[str, str, Agreement], ...]) -> N
 
 KINDS: dict[str, Callable[..., Slot]] = {
     "subject": _subject,
+    "other": _other,
     "third": _third,
+    "you": lambda random: nominal.PRONOUNS[1],
     "person": lambda random: _person(random),
     "person-or-name": _third,
     "the-person": _the_person,
@@ -223,28 +245,26 @@ KINDS: dict[str, Callable[..., Slot]] = {
     "thing": _thing,
     "thing-scheduled": lambda random: nominal.definite(_noun(random, "scheduled")),
     "singular": lambda random, group: nominal.definite(_noun(random, group)),
-    "np": lambda random, groups: nominal.draw(random, _noun(random, *groups.split("+"))),
+    "serving": lambda random, groups: nominal.serving(random, _noun(random, *groups.split("+"))),
     "counted": _counted,
     "like": _like,
     "frame": _verb_of,
     "verb": _verb_named,
-    "person-verb": lambda random: _pick(random, [verb for verb in verbs() if "person" in verb.classes]),
-    "accepts": _accepting,
+    "noted": lambda random, note: _pick(random, _noted(note)),
+    "person-verb": lambda random, frame: _pick(random, [v for v in _framed(frame) if "person" in v.classes]),
     "of": lambda random, verb: nominal.draw(random, _noun(random, *verb.classes)),
     "definite-of": lambda random, verb: _the(random, _noun(random, *verb.classes)),
     "the-of": lambda random, verb: nominal.definite(_countable(random, verb), plural=random() < 0.25),
     "the-one-of": lambda random, verb: nominal.definite(_countable(random, verb)),
     "the": lambda random, verb: nominal.definite(_noun(random, *verb.classes)),
+    "owning": lambda random: _pick(random, _owning()),
     "own": _own,
     "place": _place,
     "other-place": _other_place,
     "country": _country,
     "adjective": _adjective,
     "predicate": _predicate,
-    "gradable": _gradable,
-    "manner": lambda random: _pick(random, _noted("manner")),
-    "task": lambda random: _pick(random, _noted("task")),
-    "skill": lambda random: _pick(random, _noted("skill")),
+    "gradable": lambda random, one, other: _pick(random, _gradables(one.noun, other.noun)),
     "word": lambda random, kind: _pick(random, words()[kind]),
 }
 """Every kind of slot: from the source of randomness and its arguments (words, or variables drawn before)."""

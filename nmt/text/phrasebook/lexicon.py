@@ -111,7 +111,7 @@ def adjectives() -> tuple[Adjective, ...]:
     found = []
     for place, row in rows("lexicon/adjectives.tsv", 8):
         english, comparative, masculine, feminine, plural, vowel, where, classes = row
-        _one_of(place, where, ("before", "after", "predicate"))
+        _one_of(place, where, ("before", "after", "attribute", "predicate"))
         feminine = feminine or (masculine if masculine.endswith("e") else f"{masculine}e")
         plural = plural or (masculine if masculine.endswith(("s", "x")) else f"{masculine}s")
         feminine_plural = feminine if " " in feminine else f"{feminine}s"
@@ -135,12 +135,12 @@ def adjectives() -> tuple[Adjective, ...]:
 @functools.cache
 def verbs() -> tuple[Verb, ...]:
     """Every verb."""
-    frames = ("object", "giving", "motion", "origin", "location", "interior", "entry", "alone", "modal", "skill")
+    frames = ("object", "state", "giving", "motion", "origin", "location", "interior", "residence", "entry", "alone")
     found = []
     for place, row in rows("lexicon/verbs.tsv", 8):
         english, past, participle, french, auxiliary, frame, classes, notes = row
         _one_of(place, auxiliary, ("avoir", "être"))
-        _one_of(place, frame, (*frames, "saying", "copula", "having"))
+        _one_of(place, frame, (*frames, "modal", "skill", "saying", "telling", "hoping", "copula", "having"))
         found.append(
             Verb(english, past, participle, french, auxiliary, frame, tuple(classes.split()), tuple(notes.split()))
         )

@@ -97,25 +97,46 @@ def owner_of(nominal: Nominal) -> str:
     return by_person.get(nominal.agreement.person, "her" if nominal.agreement.feminine else "his")
 
 
-def draw(random: Random, noun: Noun, *, bare: bool = False) -> Nominal:
-    """The noun with some determiner and, unless `bare`, sometimes an adjective that suits it."""
-    adjective = None
-    if not bare and random() < 0.3:
-        adjective = suiting(random, noun)
+def owners(noun: Noun) -> tuple[str, ...]:
+    """The English possessives that a noun can have: none where one doesn't have such a thing."""
+    if "person" in noun.classes:
+        if "women-have" in noun.classes:
+            return "your", "her"
+        if "men-have" in noun.classes:
+            return "my", "your", "his"
+        return tuple(_POSSESSIVES) if {"kin", "relation"} & set(noun.classes) else ()
+    return () if {"place", "scheduled"} & set(noun.classes) else tuple(_POSSESSIVES)
+
+
+def draw(random: Random, noun: Noun) -> Nominal:
+    """The noun with some determiner and sometimes an adjective that suits it."""
+    adjective = suiting(random, noun) if random() < 0.3 else None
     if noun.mass:
         return _mass(random, noun, adjective)
     if "kin" in noun.classes:
-        return _phrase(noun, random() < 0.15 and "parent" not in noun.classes, *_owned(random), adjective)
+        plural = random() < 0.15 and "parent" not in noun.classes
+        return _phrase(noun, plural, *_owned(random, noun), adjective)
     plural = random() < 0.25
     kind = random()
     if kind < 0.4 or ("place" in noun.classes and kind < 0.8):
         return _phrase(noun, plural, "the", _DEFINITE, adjective)
     if kind < 0.6:
         return _indefinite(noun, plural, adjective)
-    if kind < 0.8 and ("person" not in noun.classes or "relation" in noun.classes):
-        return _phrase(noun, plural, *_owned(random), adjective)
+    if kind < 0.8 and owners(noun):
+        return _phrase(noun, plural, *_owned(random, noun), adjective)
     if kind < 0.92:
         return _phrase(noun, plural, "these" if plural else "this", _DEMONSTRATIVE, adjective)
+    number = words()["number"][int(random() * 8)]
+    return _phrase(noun, True, number.english, (number.french,) * 3, adjective)
+
+
+def serving(random: Random, noun: Noun) -> Nominal:
+    """Some of it, or one or more: what one asks for at a table."""
+    adjective = suiting(random, noun) if random() < 0.3 else None
+    if noun.mass:
+        return _some(noun, adjective)
+    if random() < 0.6:
+        return _indefinite(noun, False, adjective)
     number = words()["number"][int(random() * 8)]
     return _phrase(noun, True, number.english, (number.french,) * 3, adjective)
 
@@ -132,17 +153,19 @@ def _fitting(noun: Noun) -> tuple[Adjective, ...]:
     return tuple(adjective for adjective in beside if set(adjective.classes) & set(noun.classes))
 
 
-def _owned(random: Random) -> tuple[str, tuple[str, str, str]]:
-    owners = tuple(_POSSESSIVES)
-    owner = owners[int(random() * len(owners))]
+def _owned(random: Random, noun: Noun) -> tuple[str, tuple[str, str, str]]:
+    possible = owners(noun)
+    owner = possible[int(random() * len(possible))]
     return owner, _POSSESSIVES[owner]
 
 
 def _mass(random: Random, noun: Noun, adjective: Adjective | None) -> Nominal:
     """the bread / le pain, or some bread / du pain."""
+    return _phrase(noun, False, "the", _DEFINITE, adjective) if random() < 0.4 else _some(noun, adjective)
+
+
+def _some(noun: Noun, adjective: Adjective | None) -> Nominal:
     whole = _phrase(noun, False, "the", _DEFINITE, adjective)
-    if random() < 0.4:
-        return whole
     return _with_any(
         Nominal(
             f"some {whole.english.removeprefix('the ')}",
@@ -159,7 +182,7 @@ def _mass(random: Random, noun: Noun, adjective: Adjective | None) -> Nominal:
 def _indefinite(noun: Noun, plural: bool, adjective: Adjective | None) -> Nominal:
     """a book / un livre, some books / des livres; de before an adjective in the plural: de beaux livres."""
     articles = _INDEFINITE
-    if plural and adjective is not None and adjective.place == "before":
+    if plural and adjective is not None and adjective.place in ("before", "attribute"):
         articles = ("un", "une", "de")
     phrase = _phrase(noun, plural, "some" if plural else "a", articles, adjective)
     rest = phrase.english.partition(" ")[2]
@@ -192,7 +215,7 @@ def _phrase(
     if adjective is not None:
         english_words.insert(1, adjective.english)
         form = agree(adjective, agreement)
-        if adjective.place == "before":
+        if adjective.place in ("before", "attribute"):
             vowel = not plural and not noun.feminine and starts_with_vowel(french_noun)
             french_words.insert(1, adjective.before_vowel if vowel else form)
         else:

@@ -1,0 +1,340 @@
+"""The commands, as a user runs them: what they print, what they refuse, how they end."""
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nmt.commands import average, evaluate, plugins, score, train, translate
+from nmt.translator import Translator
+
+COMMANDS = {
+    "nmt-train": train,
+    "nmt-translate": translate,
+    "nmt-score": score,
+    "nmt-evaluate": evaluate,
+    "nmt-average": average,
+    "nmt-plugins": plugins,
+}
+Run = Callable[..., tuple[int, bytes, str]]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """A command in this process: its exit code, its output and its complaints."""
+
+    def run_(name: str, *arguments: object, given: bytes = b"") -> tuple[int, bytes, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        given_file = tmp_path_factory.mktemp("given") / "stdin"
+        given_file.write_bytes(given)
+        capfdbinary.readouterr()
+        with given_file.open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            try:
+                code = COMMANDS[name].main()
+            except SystemExit as left:
+                code = left.code
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return code, out, err.decode()
+
+    return run_
+
+
+# --- all commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy_and_names_every_option(name: str) -> None:
+    module = COMMANDS[name].__name__
+    code = f"import sys; from {module} import parser; parser().format_help(); "
+    code += "print([m for m in ('torch', 'pydantic', 'numpy', 'sentencepiece', 'ruamel') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    text = COMMANDS[name].parser().format_help()
+    for action in COMMANDS[name].parser()._actions:
+        assert action.help, action
+        assert not action.option_strings or action.option_strings[-1] in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_misspelt_option_is_answered_with_the_nearest_one(run: Run, name: str) -> None:
+    required = {
+        "nmt-train": ["x"],
+        "nmt-score": ["x", "--source", "x", "--target", "x"],
+        "nmt-average": ["x"],
+    }.get(name, [])
+    code, out, err = run(name, *required, "--versoin")
+    assert (code, out) == (2, b"")
+    assert err == f"{name}: unknown option --versoin; did you mean --version? (see {name} --help)\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nmt-train", "none.yaml"),
+        ("nmt-train", "none.yaml", "--check"),
+        ("nmt-translate", "none"),
+        ("nmt-translate", "--input", "none.txt"),
+        ("nmt-translate", "none", "--beam", "0"),
+        ("nmt-score", "none", "--source", "none.txt", "--target", "none.txt"),
+        ("nmt-evaluate", "none"),
+        ("nmt-evaluate", "--hypothesis", "none.txt", "--reference", "none.txt"),
+        ("nmt-evaluate", "--hypothesis", "none.txt"),
+        ("nmt-evaluate", "none", "--source", "none.txt"),
+        ("nmt-average", "none"),
+    ],
+    ids=" ".join,
+)
+def test_a_users_mistake_is_one_line_and_code_2(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NMT_MODEL", raising=False)
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == b""
+    assert re.fullmatch(rf"{arguments[0]}: [^\n]+\n", err), err
+
+
+# --- nmt-translate
+
+
+def digits(count: int, seed: int = 4) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(str(draw.randrange(10)) for _ in range(draw.randint(3, 10))) for _ in range(count)]
+
+
+def test_every_line_gives_one_line_in_order_whatever_its_bytes(run: Run, copier: Path) -> None:
+    draw = random.Random(7)
+    lines = [draw.randbytes(draw.randint(0, 12)).replace(b"\n", b"") for _ in range(60)]
+    lines += ["1 2\u20283".encode(), b"\x85", b"", b"   ", b"1 2 3\r", b"\x00", "4\u00a05".encode(), b"1 " * 300]
+    code, out, _ = run("nmt-translate", copier, "--batch-tokens", 100, given=b"\n".join(lines))
+    assert code == 0
+    assert out.endswith(b"\n")
+    written = out.decode().split("\n")[:-1]
+    assert len(written) == len(lines)
+    assert all(line.isprintable() for line in written)
+    assert written[62] == written[63] == ""
+    assert written[64] == "1 2 3"
+
+
+def test_translations_are_the_same_at_every_batch_size_and_in_every_order(run: Run, copier: Path) -> None:
+    lines = digits(120)
+    text = "".join(f"{line}\n" for line in lines).encode()
+    outputs = {run("nmt-translate", copier, "--batch-tokens", size, given=text)[1] for size in (1, 30, 500)}
+    assert len(outputs) == 1
+    assert outputs.pop() == text
+    backwards = "".join(f"{line}\n" for line in reversed(lines)).encode()
+    assert run("nmt-translate", copier, given=backwards)[1] == backwards
+
+
+def test_n_best_scores_and_alignments_have_the_documented_form(run: Run, copier: Path) -> None:
+    given = b"1 2 3\n\n4 5 6\n"
+    _, out, _ = run("nmt-translate", copier, "--n-best", 2, "--beam", 3, given=given)
+    rows = [line.split(" ||| ") for line in out.decode().splitlines()]
+    assert [row[0] for row in rows] == ["0", "0", "1", "2", "2"]
+    assert rows[0][1] == "1 2 3"
+    assert float(rows[0][2]) >= float(rows[1][2])
+    _, out, _ = run("nmt-translate", copier, "--scores", "--alignments", given=given)
+    first, blank, _ = out.decode().splitlines()
+    value, text, pairs = first.split("\t")
+    assert (text, float(value) < 0) == ("1 2 3", True)
+    assert all(re.fullmatch(r"\d+-\d+", pair) for pair in pairs.split())
+    assert blank == "0.000000\t\t"
+
+
+def test_json_has_an_object_for_each_line(run: Run, copier: Path) -> None:
+    _, out, err = run("nmt-translate", copier, "--json", "--alignments", given=b"1 2 3\n\n" + b"7 " * 1500 + b"\n")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["line"] for record in records] == [0, 1, 2]
+    best = records[0]["translations"][0]
+    assert (best["text"], best["truncated"]) == ("1 2 3", False)
+    assert len(best["weights"]) == len(best["target_pieces"]) + 1
+    assert records[1]["translations"][0]["text"] == ""
+    assert records[2]["translations"][0]["truncated"]
+    assert "line 3: reached the maximum length" in err
+
+
+def test_output_goes_to_a_file_whole_or_not_at_all(run: Run, copier: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("1 2 3\n")
+    assert run("nmt-translate", copier, "--input", source, "--output", target)[0] == 0
+    assert target.read_text() == "1 2 3\n"
+    code, _, err = run("nmt-translate", copier, "--input", source, "--output", tmp_path / "none" / "out.txt")
+    assert code == 2
+    assert "can't be written" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
+
+
+def test_without_a_folder_the_newest_run_is_taken_and_told(
+    run: Run, copier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NMT_MODEL", str(copier))
+    code, out, err = run("nmt-translate", given=b"1 2 3\n")
+    assert (code, out, err) == (0, b"1 2 3\n", f"using {copier}\n")
+    monkeypatch.delenv("NMT_MODEL")
+    (copier.parent / "runs").symlink_to(copier.parent)
+    monkeypatch.chdir(copier.parent)
+    assert run("nmt-translate", given=b"1 2 3\n")[2] == "using runs/copy\n"
+
+
+def test_a_pipe_sees_output_before_its_input_ends(copier: Path) -> None:
+    code = "import sys; from nmt.commands.translate import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(copier)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdin.write(b"1 2 3\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"1 2 3\n"
+    process.stdin.write(b"4 5 6\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"4 5 6\n"
+    process.stdout.close()  # the reader leaves; the next line meets a broken pipe
+    process.stdin.write(b"7 8 9\n")
+    process.stdin.close()
+    assert process.wait(timeout=30) == 141
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_ctrl_c_ends_translating_quietly(copier: Path) -> None:
+    code = "import sys; from nmt.commands.translate import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(copier)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdin.write(b"1 2 3\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert process.stderr.read() == b""
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+
+
+def test_translating_imports_no_optimiser_metrics_or_datasets(copier: Path) -> None:
+    code = "import sys, nmt; nmt.Translator.load(sys.argv[1]).translate(['1 2']); "
+    code += "print([m for m in ('sacrebleu', 'datasets', 'torch._dynamo', 'nmt.training') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code, str(copier)], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# --- models that are not what they should be
+
+
+@pytest.mark.parametrize("harm", ["weights", "manifest", "best", "tokenizer", "recipe", "component"])
+def test_a_damaged_model_is_one_line(run: Run, copier: Path, tmp_path: Path, harm: str) -> None:
+    import shutil
+
+    folder = shutil.copytree(copier, tmp_path / "model")
+    checkpoint = folder / (folder / "best").read_text().strip()
+    recipe = folder / "recipe.yaml"
+    {
+        "weights": lambda: os.truncate(checkpoint / "model.safetensors", 1000),
+        "manifest": lambda: (checkpoint / "MANIFEST.json").unlink(),
+        "best": lambda: (folder / "best").write_text("../elsewhere"),
+        "tokenizer": lambda: (folder / "tokenizer.model").write_bytes(b"no model"),
+        "recipe": lambda: recipe.write_text("name: [\n"),
+        "component": lambda: recipe.write_text(recipe.read_text().replace("type: lstm", "type: lstn")),
+    }[harm]()
+    code, out, err = run("nmt-translate", folder, given=b"1 2\n")
+    assert (code, out) == (2, b"")
+    assert err.count("\n") == 1
+
+
+# --- nmt-score, nmt-evaluate, nmt-average, nmt-plugins
+
+
+def test_the_scorer_gives_the_translators_own_scores(run: Run, copier: Path, tmp_path: Path) -> None:
+    lines = digits(20)
+    found = Translator.load(copier).translations(lines)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("".join(f"{line}\n" for line in lines))
+    target.write_text("".join(f"{each[0].text}\n" for each in found))
+    code, out, err = run("nmt-score", copier, "--source", source, "--target", target)
+    assert code == 0
+    for line, each in zip(out.decode().splitlines(), found, strict=True):
+        assert float(line) == pytest.approx(each[0].log_probability, abs=2e-5)
+    _, out, _ = run("nmt-score", copier, "--source", source, "--target", target, "--json")
+    record = json.loads(out)
+    assert record["perplexity"] == pytest.approx(math.exp(-sum(record["log_probabilities"]) / record["tokens"]))
+    assert f"perplexity {record['perplexity']:.4f}" in err
+    target.write_text(target.read_text() + "one more\n")
+    code, _, err = run("nmt-score", copier, "--source", source, "--target", target)
+    assert code == 2
+    assert f"{target}:21: " in err
+
+
+def test_evaluating_writes_translations_and_metrics_with_signatures(run: Run, copier: Path, tmp_path: Path) -> None:
+    code, out, _ = run("nmt-evaluate", copier)
+    assert code == 0
+    assert re.search(r"^BLEU +\d+\.\d+ +nrefs:1\|case:mixed\|eff:no\|tok:13a", out.decode(), re.MULTILINE)
+    kept = json.loads((copier / "test.metrics.json").read_text())
+    assert [metric["name"] for metric in kept["metrics"]] == ["BLEU", "BLEU lowercased", "chrF", "TER"]
+    assert kept["sentences"] == len((copier / "test.translations.txt").read_text().splitlines()) == 100
+    source = tmp_path / "own.txt"
+    source.write_text("1 2 3 4 5\n")
+    _, out, _ = run("nmt-evaluate", copier, "--source", source, "--reference", source, "--json")
+    assert json.loads(out)[0]["value"] == pytest.approx(100.0)
+    assert (copier / "own.txt.translations.txt").read_text() == "1 2 3 4 5\n"
+
+
+def test_metrics_equal_sacrebleus_own_command(run: Run, tmp_path: Path) -> None:
+    hypothesis, reference = tmp_path / "hypothesis", tmp_path / "reference"
+    hypothesis.write_text("The cat sits on the mat.\nHe did not go, did he?\n\n")
+    reference.write_text("The cat sat on the mat.\nHe didn't go, did he?\nNothing here.\n")
+    _, out, _ = run("nmt-evaluate", "--hypothesis", hypothesis, "--reference", reference, "--json")
+    ours = {metric["name"]: metric for metric in json.loads(out)}
+    command = [sys.executable, "-m", "sacrebleu", str(reference), "-i", str(hypothesis), "-m", "bleu", "chrf", "ter"]
+    done = subprocess.run([*command, "-w", "8", "-f", "json"], capture_output=True, text=True, check=True)
+    for metric in json.loads(done.stdout):
+        mine = ours[{"BLEU": "BLEU", "chrF2": "chrF", "TER": "TER"}[metric["name"]]]
+        assert mine["value"] == pytest.approx(metric["score"], abs=1e-8)
+        assert mine["signature"] == metric["signature"]
+
+
+def test_average_is_a_model_of_its_own(run: Run, copier: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(copier, tmp_path / "model")
+    code, out, _ = run("nmt-average", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["written"] == str(folder / "average")
+    assert run("nmt-translate", folder / "average", given=b"1 2 3\n")[1] == b"1 2 3\n"
+
+
+def test_plugins_lists_every_component_with_its_options(run: Run) -> None:
+    _, out, _ = run("nmt-plugins", "--json")
+    rows = {(row["kind"], row["name"]): row for row in map(json.loads, out.splitlines())}
+    assert rows["cell", "lstm"]["options"] == {"forget_bias": 1.0}
+    assert rows["cell", "lstm"]["distribution"].startswith("recurrent-nmt ")
+    assert {kind for kind, _ in rows} == {"cell", "attention", "encoder", "decoder", "corpus"}
+    _, out, _ = run("nmt-plugins")
+    assert "forget_bias=1.0" in out.decode()
+
+
+def test_a_broken_plugin_is_shown_as_such_and_breaks_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    information = tmp_path / "nmt_bad-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: nmt-bad\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text("[nmt.cells]\nbad = nmt_bad:Bad\n")
+    (tmp_path / "nmt_bad.py").write_text("raise ValueError('no')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, out, _ = run("nmt-plugins")
+    assert code == 0
+    assert re.search(r"^cell +bad +nmt-bad 0\.1 +broken: .*ValueError: no", out.decode(), re.MULTILINE)
+    assert "lstm" in out.decode()
