@@ -20,7 +20,10 @@ Made by `python docs/make_reference.py` from the classes that read a recipe; the
 
 A recipe is YAML 1.2, read top to bottom: no includes, no inheritance, no interpolation. Every key has a default
 unless "required" stands there, and the run's folder gets the recipe with all of them written out. Keys can be
-overridden on the command line: `nmt-train RECIPE train.updates=100 model.encoder.cell=gru 'train.schedule={type: plateau}'`.
+overridden on the command line:
+
+    nmt-train RECIPE train.updates=100 model.encoder.cell=gru 'train.schedule={type: plateau}'
+
 A component is a name (`cell: lstm`) or a mapping (`cell: {type: lstm, forget_bias: 1.0}`).
 """
 

@@ -105,7 +105,7 @@ def test_each_optimiser_makes_a_parabola_small(name: str) -> None:
 
 
 def test_an_option_that_torch_does_not_know_is_refused() -> None:
-    with pytest.raises(UserError, match="bets"):
+    with pytest.raises(UserError, match="has no such option; did you mean betas"):
         build_optimizer(recipe.Optimizer(options={"bets": (0.9, 0.98)}), [torch.ones(1, requires_grad=True)])
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from nmt.device import autocast_type, choose_device
 from nmt.model.seq2seq import assemble
 from nmt.recipe import Recipe
 from nmt.registry import CORPUS
-from nmt.training.optimizers import build_optimizer
+from nmt.training.optimizers import check_options
 
 VOCABULARY = 300
 """Tokens of the stand-in vocabulary: enough to put a model together, quick to do."""
@@ -21,4 +19,4 @@ def check(recipe: Recipe) -> None:
             choice.build(CORPUS).check()
     autocast_type(recipe.train.precision, choose_device(recipe.train.device))
     assemble(recipe.model, VOCABULARY, VOCABULARY, shared=recipe.tokenizer.shared)
-    build_optimizer(recipe.train.optimizer, [torch.zeros(1, requires_grad=True)])
+    check_options(recipe.train.optimizer)

@@ -98,10 +98,17 @@ def _third(random: Random) -> Nominal:
     return nominal.name(random) if random() < 0.35 else _person(random)
 
 
+def _unlike(random: Random, phrase: Nominal) -> Nominal:
+    """Someone else."""
+    drawn = _third(random)
+    while drawn.english == phrase.english:
+        drawn = _third(random)
+    return drawn
+
+
 def _person(random: Random) -> Nominal:
     noun = _noun(random, "person")
-    # One has a single father: parents have no plural.
-    plural = random() < 0.2 and "parent" not in noun.classes
+    plural = random() < 0.2 and nominal.plural_is_usual(noun)
     possible = nominal.owners(noun)
     return (
         nominal.possessed(noun, _pick(random, possible), plural=plural)
@@ -117,7 +124,7 @@ def _the_person(random: Random) -> Nominal:
 
 def _the(random: Random, noun: Noun) -> Nominal:
     """Definite or possessed: something that a pronoun can stand for."""
-    plural = random() < 0.2 and not noun.mass and "parent" not in noun.classes
+    plural = random() < 0.2 and nominal.plural_is_usual(noun)
     possible = nominal.owners(noun)
     if "kin" in noun.classes or (possible and random() < 0.3):
         return nominal.possessed(noun, _pick(random, possible), plural=plural)
@@ -235,6 +242,7 @@ KINDS: dict[str, Callable[..., Slot]] = {
     "you": lambda random: nominal.PRONOUNS[1],
     "person": lambda random: _person(random),
     "person-or-name": _third,
+    "unlike": _unlike,
     "the-person": _the_person,
     "who": lambda random: Nominal("who", "qui", Agreement(2, False, False), ""),
     "singular-person": _one,

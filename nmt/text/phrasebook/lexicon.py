@@ -140,7 +140,7 @@ def verbs() -> tuple[Verb, ...]:
     for place, row in rows("lexicon/verbs.tsv", 8):
         english, past, participle, french, auxiliary, frame, classes, notes = row
         _one_of(place, auxiliary, ("avoir", "être"))
-        _one_of(place, frame, (*frames, "modal", "skill", "saying", "telling", "hoping", "copula", "having"))
+        _one_of(place, frame, (*frames, "modal", "skill", "preferring", "saying", "telling", "hoping", "copula", "having"))
         found.append(
             Verb(english, past, participle, french, auxiliary, frame, tuple(classes.split()), tuple(notes.split()))
         )

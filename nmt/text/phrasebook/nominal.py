@@ -108,15 +108,20 @@ def owners(noun: Noun) -> tuple[str, ...]:
     return () if {"place", "scheduled"} & set(noun.classes) else tuple(_POSSESSIVES)
 
 
+def plural_is_usual(noun: Noun) -> bool:
+    """Whether one speaks of several: not of bread, not of fathers (one has one), not of the town's one post office."""
+    return not noun.mass and not {"parent", "workplace"} & set(noun.classes)
+
+
 def draw(random: Random, noun: Noun) -> Nominal:
     """The noun with some determiner and sometimes an adjective that suits it."""
     adjective = suiting(random, noun) if random() < 0.3 else None
     if noun.mass:
         return _mass(random, noun, adjective)
     if "kin" in noun.classes:
-        plural = random() < 0.15 and "parent" not in noun.classes
+        plural = random() < 0.15 and plural_is_usual(noun)
         return _phrase(noun, plural, *_owned(random, noun), adjective)
-    plural = random() < 0.25
+    plural = random() < 0.25 and plural_is_usual(noun)
     kind = random()
     if kind < 0.4 or ("place" in noun.classes and kind < 0.8):
         return _phrase(noun, plural, "the", _DEFINITE, adjective)
@@ -124,7 +129,7 @@ def draw(random: Random, noun: Noun) -> Nominal:
         return _indefinite(noun, plural, adjective)
     if kind < 0.8 and owners(noun):
         return _phrase(noun, plural, *_owned(random, noun), adjective)
-    if kind < 0.92:
+    if kind < 0.92 or not plural_is_usual(noun):
         return _phrase(noun, plural, "these" if plural else "this", _DEMONSTRATIVE, adjective)
     number = words()["number"][int(random() * 8)]
     return _phrase(noun, True, number.english, (number.french,) * 3, adjective)

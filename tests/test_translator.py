@@ -1,0 +1,89 @@
+"""The translator: sentences in, sentences out."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import UserError
+from nmt.recipe import Search
+from nmt.translator import MAX_SOURCE_TOKENS, Translator
+
+
+@pytest.fixture(scope="module")
+def translator(copier: Path) -> Translator:
+    return Translator.load(copier, device="cpu", threads=1)
+
+
+def sentences(count: int) -> list[str]:
+    draw = random.Random(1)
+    return [" ".join(str(draw.randrange(10)) for _ in range(draw.randint(1, 12))) for _ in range(count)]
+
+
+def test_it_gives_a_line_for_each_sentence_in_their_order(translator: Translator) -> None:
+    given = ["1 2 3", "", "9 8 7 6", "  ", "4 4 4"]
+    assert translator.translate(given) == ["1 2 3", "", "9 8 7 6", "", "4 4 4"]
+    assert translator.translate([]) == []
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_translations_and_scores_do_not_depend_on_the_batch(translator: Translator, beam: int) -> None:
+    given, search = sentences(40), Search(beam=beam)
+    together = translator.translations(given, search=search)
+    for size in (1, 40):
+        other = translator.translations(given, search=search, batch_tokens=size)
+        for one, two in zip(together, other, strict=True):
+            assert one[0].text == two[0].text
+            assert one[0].score == pytest.approx(two[0].score, abs=1e-5)
+    shuffled = translator.translations(given[::-1], search=search)[::-1]
+    assert [each[0].text for each in shuffled] == [each[0].text for each in together]
+
+
+def test_the_n_best_are_different_and_come_best_first(translator: Translator) -> None:
+    (found,) = translator.translations(["1 2 3 4"], n_best=7)
+    assert len(found) == 7
+    assert len({each.target_pieces for each in found}) == 7
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+def test_the_alignment_of_a_copy_is_a_diagonal(translator: Translator) -> None:
+    ((best,),) = translator.translations(["1 2 3 4 5"], weights=True)
+    assert best.weights.shape == (len(best.target_pieces) + 1, len(best.source_pieces) + 1)
+    on_digits = [(s, t) for s, t in best.alignment() if best.target_pieces[t].strip("▁")]
+    near = sum(abs(s - t) <= 1 for s, t in on_digits)
+    assert near >= len(on_digits) - 1
+    assert translator.translations(["1"])[0][0].alignment() == ()
+
+
+def test_a_very_long_sentence_is_cut_and_says_so(translator: Translator) -> None:
+    ((best,),) = translator.translations(["1 " * MAX_SOURCE_TOKENS], search=Search(beam=1, max_length_ratio=0.01))
+    assert best.truncated
+    assert len(best.source_pieces) == MAX_SOURCE_TOKENS
+
+
+def test_scores_are_those_of_the_search_and_count_the_end_mark(translator: Translator) -> None:
+    given = sentences(10)
+    found = translator.translations(given)
+    scores = translator.score(given, [each[0].text for each in found])
+    for (log_p, tokens), each in zip(scores, found, strict=True):
+        assert log_p == pytest.approx(each[0].log_probability, abs=1e-4)
+        assert tokens == len(each[0].target_pieces) + 1
+    assert translator.score(given[:3], given[:3], batch_tokens=1) == [
+        (pytest.approx(log_p, abs=1e-5), tokens) for log_p, tokens in translator.score(given[:3], given[:3])
+    ]
+
+
+def test_scoring_takes_empty_sentences(translator: Translator) -> None:
+    assert [tokens for _, tokens in translator.score(["", "1"], ["1", ""])] == [3, 1]
+
+
+def test_a_folder_without_a_model_or_an_unknown_device_is_refused(copier: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no model"):
+        Translator.load(tmp_path)
+    with pytest.raises(UserError, match="the device 'abacus' can't be used"):
+        Translator.load(copier, device="abacus")
+
+
+def test_a_checkpoint_folder_is_a_model_too(copier: Path) -> None:
+    name = (copier / "best").read_text().strip()
+    assert Translator.load(copier / name).translate(["1 2 3"]) == ["1 2 3"]
