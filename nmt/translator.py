@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,14 @@ BLANK = Translation("", 0.0, 0.0, False, (), (), None)
 class Translator:
     """A model with its tokenizers and search settings."""
 
-    def __init__(self, model: Seq2Seq, tokenizers: Tokenizers, search: Search, device: torch.device) -> None:
+    def __init__(
+        self, model: Seq2Seq, tokenizers: Tokenizers, search: Search, device: torch.device, *, languages: str = ""
+    ) -> None:
         self._model = model
         self._tokenizers = tokenizers
         self.search = search
+        self.languages = languages
+        """Source and target as the recipe names them: ``en-fr``."""
         self._device = device
         target = tokenizers.target
         banned = {target.pad_id, target.bos_id, target.unk_id} - {target.eos_id}
@@ -97,7 +101,8 @@ class Translator:
         model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
         load_weights(named_weights(model), checkpoint / "model.safetensors")
         chosen = choose_device(device)
-        return cls(model.to(chosen), tokenizers, recipe.search, chosen)
+        languages = f"{recipe.data.source_language}-{recipe.data.target_language}"
+        return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages)
 
     def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
         """The best translation of each sentence, each one line; a blank sentence gives an empty one."""
@@ -120,7 +125,7 @@ class Translator:
         self._model.eval()
         encoded = self._tokenizers.source.encode_many([one_line(sentence) for sentence in sentences])
         results = [[BLANK] for _ in sentences]
-        for rows in _batched(encoded, batch_tokens):
+        for rows in _batched({row: len(ids) for row, ids in enumerate(encoded) if ids}, batch_tokens):
             source, lengths = self._source([encoded[row] for row in rows])
             with torch.inference_mode():
                 states = self._model.encoder(source, lengths)
@@ -140,7 +145,7 @@ class Translator:
         encoded = self._tokenizers.source.encode_many([one_line(source) for source in sources])
         wanted = tokenizer.encode_many([one_line(target) for target in targets])
         results = [(0.0, 0)] * len(sources)
-        for rows in _batched([source or [0] for source in encoded], batch_tokens):
+        for rows in _batched({row: len(ids) for row, ids in enumerate(encoded)}, batch_tokens):
             source, lengths = self._source([encoded[row] for row in rows])
             marked = [[tokenizer.bos_id, *wanted[row], tokenizer.eos_id] for row in rows]
             target, sizes = _padded(marked, tokenizer.pad_id)
@@ -176,12 +181,12 @@ def _padded(sentences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
     return padded, lengths
 
 
-def _batched(encoded: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of the sentences that have tokens, the longest first, in batches of at most so many tokens."""
-    order = sorted((row for row, ids in enumerate(encoded) if ids), key=lambda row: -len(encoded[row]))
+def _batched(lengths: Mapping[int, int], batch_tokens: int) -> Iterator[list[int]]:
+    """Sentences by their length in tokens, the longest first, in batches of at most so many tokens."""
+    order = sorted(lengths, key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
-        width = min(len(encoded[order[start]]), MAX_SOURCE_TOKENS) + 1
+        width = min(lengths[order[start]], MAX_SOURCE_TOKENS) + 1
         count = max(1, batch_tokens // width)
         yield order[start : start + count]
         start += count

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from nmt.commands.command import Parser, run
+from nmt.commands.command import Parser, positive, run
 
 EPILOG = """\
 By default all checkpoints of the run are averaged (train.keep_best and train.keep_last say how many those are);
@@ -19,7 +19,7 @@ def parser() -> Parser:
     """The command's options."""
     parser = Parser("nmt-average", "Average the weights of a run's checkpoints.", EPILOG)
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--last", type=int, metavar="N", help="only the N newest")
+    parser.add_argument("--last", type=positive, metavar="N", help="only the N newest")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
     return parser
 
@@ -32,12 +32,9 @@ def main() -> int:
 
 def _average(arguments: argparse.Namespace) -> int:
     from nmt import checkpoints
-    from nmt.errors import UserError
     from nmt.training.averaging import average
 
     folder = Path(arguments.run)
-    if arguments.last is not None and arguments.last < 1:
-        raise UserError("--last is below 1", "give 1 or more")
     chosen = checkpoints.listed(folder)[-(arguments.last or 0) :]
     written = average(folder, chosen)
     names = [path.name for path in chosen]

@@ -39,6 +39,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+def positive(text: str) -> int:
+    """An option's value that must be a whole number from 1 on."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
+def add_machine_options(parser: Parser) -> None:
+    """Where and with how much of the machine a model runs."""
+    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+
+
 def run(name: str, body: Callable[[], int]) -> int:
     """Run a command's body; its exit code. A user's mistake is one line on stderr and code 2, never a traceback."""
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmt.commands.command import Parser, run
+from nmt.commands.command import Parser, add_machine_options, positive, run
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
@@ -33,10 +33,9 @@ def parser() -> Parser:
     parser.add_argument("--reference", metavar="FILE", help="their right translations, line for line")
     parser.add_argument("--hypothesis", metavar="FILE", help="an existing output to measure against --reference")
     parser.add_argument("--split", default="test", choices=("test", "valid"), help="the recipe's set (default: test)")
-    parser.add_argument("--beam", type=int, metavar="N", help="hypotheses kept at each step")
+    parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept at each step")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    add_machine_options(parser)
     return parser
 
 
@@ -80,7 +79,8 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
     hypotheses = translator.translate(sources, beam=beam)
     measured = _measured(hypotheses, references)
     checkpoints.write_text(folder / f"{name}.translations.txt", "".join(f"{line}\n" for line in hypotheses))
-    record = {"set": name, "sentences": len(sources), "search": translator.search.model_dump() | {"beam": beam}}
+    search = translator.search.model_dump() | {"beam": beam}
+    record = {"set": name, "languages": translator.languages, "sentences": len(sources), "search": search}
     text = json.dumps({**record, "metrics": _records(measured)}, indent=1, ensure_ascii=False)
     checkpoints.write_text(folder / f"{name}.metrics.json", text + "\n")
     return measured

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 
-from nmt.commands.command import Parser, run
+from nmt.commands.command import Parser, add_machine_options, run
 
 EPILOG = """\
 One line for each pair: the log-probability of the target given the source, in nats, the end mark counted. On stderr
@@ -22,8 +22,7 @@ def parser() -> Parser:
     parser.add_argument("--source", required=True, metavar="FILE", help="source sentences (plain, .gz or .xz)")
     parser.add_argument("--target", required=True, metavar="FILE", help="their translations, line for line")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    add_machine_options(parser)
     return parser
 
 

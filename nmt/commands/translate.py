@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from nmt.commands.command import Parser, run
+from nmt.commands.command import Parser, add_machine_options, positive, run
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
@@ -45,17 +45,16 @@ def parser() -> Parser:
         metavar="MODEL",
         help="folder of a run or checkpoint (default: $NMT_MODEL, or the newest run in runs/)",
     )
-    parser.add_argument("--beam", type=_positive, metavar="N", help="hypotheses kept at each step; 1 is greedy search")
+    parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept at each step; 1 is greedy search")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA", help="exponent of the length normalisation")
-    parser.add_argument("--n-best", type=_positive, metavar="N", help="give N translations of each line")
+    parser.add_argument("--n-best", type=positive, metavar="N", help="give N translations of each line")
     parser.add_argument("--scores", action="store_true", help="put each translation's score before it")
     parser.add_argument("--alignments", action="store_true", help="put the alignment of pieces behind it")
     parser.add_argument("--json", action="store_true", help="give a JSON object for each line")
     parser.add_argument("--input", metavar="FILE", help="read this file instead of stdin")
     parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all, instead of stdout")
-    parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="source tokens of a batch (default: 2048)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="processor threads")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--batch-tokens", type=positive, metavar="N", help="source tokens of a batch (default: 2048)")
+    add_machine_options(parser)
     return parser
 
 
@@ -200,10 +199,3 @@ def _windows(file: io.FileIO) -> Iterator[list[str]]:
         ended = raw is None
         if window:
             yield window
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number

@@ -146,7 +146,9 @@ def _summary(
     size = sum(parameter.numel() for parameter in model.parameters())
     where = f"{device.type} in {str(dtype or torch.float32).removeprefix('torch.')}, {torch.get_num_threads()} threads"
     begin = "from the start" if resumed is None else f"going on from update {resumed:,}"
-    return f"{recipe.name}: {len(store):,} pairs, {size:,} parameters, {where}, engine {recipe.model.engine}; {begin}"
+    languages = f"{recipe.data.source_language} to {recipe.data.target_language}"
+    what = f"{languages}, {len(store):,} pairs, {size:,} parameters"
+    return f"{recipe.name}: {what}, {where}, engine {recipe.model.engine}; {begin}"
 
 
 def _say(message: str) -> None:
