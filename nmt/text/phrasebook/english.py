@@ -8,6 +8,7 @@ from nmt.text.phrasebook.french import Agreement
 from nmt.text.phrasebook.lexicon import Verb
 
 _PRESENT_BE = ("am", "are", "is", "are", "are", "are")
+_DOUBLED = ("begin", "cut", "forget", "prefer", "run", "swim")
 _LONG_U = ("useful", "useless", "university", "uni")
 
 
@@ -30,6 +31,16 @@ def present(verb: Verb, subject: Agreement) -> str:
     else:
         head += "es" if head.endswith(("s", "sh", "ch", "x", "z", "o")) else "s"
     return f"{head} {tail}".strip()
+
+
+def progressive(verb: Verb) -> str:
+    """The form in -ing."""
+    head, _, tail = verb.english.partition(" ")
+    if head in _DOUBLED:
+        head += head[-1]
+    elif head.endswith("e") and not head.endswith("ee") and head != "be":
+        head = head[:-1]
+    return f"{head}ing {tail}".strip()
 
 
 def past(verb: Verb, subject: Agreement) -> str:
@@ -69,6 +80,8 @@ def _auxiliary(verb: Verb, tense: str, subject: Agreement) -> tuple[str, str]:
         return "will", verb.english
     if tense == "going":
         return _PRESENT_BE[subject.person], f"going to {verb.english}"
+    if tense == "progressive":
+        return _PRESENT_BE[subject.person], progressive(verb)
     if tense == "imperfect":
         return "used to", verb.english
     if verb.english == "be":

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from nmt.text.phrasebook.lexicon import Adjective, Verb, irregular
 
-PERSONS = ("je", "tu", "il", "nous", "vous", "ils")
 IMPERFECT = ("ais", "ais", "ait", "ions", "iez", "aient")
 FUTURE = ("ai", "as", "a", "ons", "ez", "ont")
 
@@ -119,9 +118,10 @@ def verb_group(
 ) -> str:
     """The verb with its auxiliary, negation and clitic pronoun, in order: ``ne° la° ai pas vue``.
 
-    `tense`: present, past (passé composé), imperfect, future, or going (futur proche). `preceding` is the
+    `tense`: present (progressive is the same), past (passé composé), imperfect, future, or going (futur proche). `preceding` is the
     direct object that stands before the verb, with which a participle after avoir agrees.
     """
+    tense = "present" if tense == "progressive" else tense
     before, after = (("ne",), ("pas",)) if negative else ((), ())
     pronoun = (clitic,) if clitic else ()
     if tense == "past":

@@ -99,7 +99,7 @@ def _compositions(value: Slot, values: dict[str, Slot]) -> tuple[Composition, ..
     return (*value.compositions, *((name, value.noun) for name in names if name not in ("être", "avoir")))
 
 
-TENSES = ("present", "past", "imperfect", "future", "going")
+TENSES = ("present", "progressive", "past", "imperfect", "future", "going")
 Both = tuple[str, str]
 
 

@@ -186,7 +186,8 @@ def _own(random: Random, subject: Nominal, verb: Verb) -> Nominal:
 
 
 def _countable(random: Random, verb: Verb) -> Noun:
-    fitting = [noun for noun in _of_class(*verb.classes) if not noun.mass and "place" not in noun.classes]
+    """One of several that the verb's object could be: the letter that I read."""
+    fitting = [noun for noun in _of_class(*verb.classes) if not noun.mass and not {"place", "kin"} & set(noun.classes)]
     return _pick(random, fitting or _of_class(*verb.classes))
 
 

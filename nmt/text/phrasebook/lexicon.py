@@ -9,6 +9,13 @@ from importlib.resources import files
 
 from nmt.errors import UserError
 
+FRAMES = (
+    *("object", "state", "giving", "preferring", "having", "copula"),
+    *("motion", "origin", "location", "interior", "residence", "entry", "alone"),
+    *("modal", "skill", "saying", "telling", "hoping"),
+)
+"""What can stand with a verb; the head of verbs.tsv explains each."""
+
 
 @dataclass(frozen=True)
 class Noun:
@@ -135,12 +142,11 @@ def adjectives() -> tuple[Adjective, ...]:
 @functools.cache
 def verbs() -> tuple[Verb, ...]:
     """Every verb."""
-    frames = ("object", "state", "giving", "motion", "origin", "location", "interior", "residence", "entry", "alone")
     found = []
     for place, row in rows("lexicon/verbs.tsv", 8):
         english, past, participle, french, auxiliary, frame, classes, notes = row
         _one_of(place, auxiliary, ("avoir", "être"))
-        _one_of(place, frame, (*frames, "modal", "skill", "preferring", "saying", "telling", "hoping", "copula", "having"))
+        _one_of(place, frame, FRAMES)
         found.append(
             Verb(english, past, participle, french, auxiliary, frame, tuple(classes.split()), tuple(notes.split()))
         )
