@@ -118,8 +118,8 @@ def verb_group(
 ) -> str:
     """The verb with its auxiliary, negation and clitic pronoun, in order: ``ne° la° ai pas vue``.
 
-    `tense`: present (progressive is the same), past (passé composé), imperfect, future, or going (futur proche). `preceding` is the
-    direct object that stands before the verb, with which a participle after avoir agrees.
+    `tense`: present (progressive is the same), past (passé composé), imperfect, future, or going (futur proche).
+    `preceding` is the direct object that stands before the verb, with which a participle after avoir agrees.
     """
     tense = "present" if tense == "progressive" else tense
     before, after = (("ne",), ("pas",)) if negative else ((), ())

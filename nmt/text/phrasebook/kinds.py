@@ -195,8 +195,9 @@ def _place(random: Random, group: str) -> Nominal:
     return nominal.definite(_noun(random, group))
 
 
-def _other_place(random: Random, phrase: Nominal) -> Nominal:
-    return nominal.definite(_pick(random, [noun for noun in _of_class("building") if noun.french != phrase.noun]))
+def _another(random: Random, group: str, phrase: Nominal) -> Nominal:
+    """A noun of the class that is not the phrase's."""
+    return nominal.definite(_pick(random, [noun for noun in _of_class(group) if noun.french != phrase.noun]))
 
 
 def _counted(random: Random, group: str) -> Nominal:
@@ -269,7 +270,7 @@ KINDS: dict[str, Callable[..., Slot]] = {
     "owning": lambda random: _pick(random, _owning()),
     "own": _own,
     "place": _place,
-    "other-place": _other_place,
+    "another": _another,
     "country": _country,
     "adjective": _adjective,
     "predicate": _predicate,
