@@ -59,7 +59,7 @@ class Sampling(Section):
 
     alpha: Ratio = 0.1
     """How far from the best segmentation: smoothing, or the share of merges dropped."""
-    nbest: Annotated[int, Field(gt=1, le=512)] = 64
+    nbest: Annotated[int, Field(ge=1, le=512)] = 64
     """Segmentations to draw from, of a unigram model."""
 
 

@@ -107,6 +107,44 @@ def test_a_users_mistake_is_one_line_and_code_2(
     assert re.fullmatch(rf"{arguments[0]}: [^\n]+\n", err), err
 
 
+# --- nmt-train: what is wrong with the data is told before anything is trained
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "message"),
+    [
+        ({}, "{corpus: files, source: a, target: b}", "a: can't be read (no such file or directory); check the path"),
+        ({"a": b"1\n2\n3\n", "b": b"1\n2\n"}, "{corpus: files, source: a, target: b}", "a:3: has no counterpart"),
+        ({"a": b"1\n\xff2\n", "b": b"1\n2\n"}, "{corpus: files, source: a, target: b}", "a:2:1: no valid UTF-8"),
+        ({"a": b"\n\n", "b": b"1\n2\n"}, "{corpus: files, source: a, target: b}", ""),
+        ({"a": b"1 2\n"}, "{corpus: files, tsv: a}", "a:1: 1 columns, column 2 is wanted"),
+        ({"a": b"1\n"}, "{corpus: files, source: a}", "1 source files for 0 target files"),
+        ({"a.gz": b"1\n"}, "{corpus: files, source: a.gz, target: a.gz}", "a.gz: damaged"),
+        ({"a.jsonl": b'{"x": "1", "y": "2"}\n'}, "{corpus: datasets, path: a.jsonl, source: x, target: z}", "a.jsonl"),
+        ({}, "{corpus: datasets, path: none.csv}", "none.csv: can't be read (no such file"),
+        ({}, "{corpus: digits, longest: 2}", "shortest is 3, longest is 2; make longest the larger one"),
+        ({}, "{corpus: phrasebook, size: 99999999}", "the phrasebook's train has"),
+    ],
+)
+def test_bad_data_is_one_line_and_leaves_nothing_behind(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    files: dict[str, bytes],
+    settings: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in files.items():
+        Path(name).write_bytes(content)
+    recipe = Path(__file__).parent.parent / "recipes" / "copy.yaml"
+    code, out, err = run("nmt-train", recipe, f"data.train={settings}", "--out", "run")
+    assert (code, out) == (2, b"")
+    assert re.fullmatch(r"nmt-train: [^\n]+\n", err), err
+    assert err.startswith(f"nmt-train: {message}")
+    assert not Path("run").exists()
+
+
 # --- nmt-translate
 
 

@@ -157,10 +157,14 @@ def test_the_best_and_the_newest_checkpoints_are_kept(tmp_path: Path, small_reci
     assert checkpoints.best(tmp_path).name == checkpoints.name_of(best[0])
 
 
-def test_training_stops_early_when_nothing_gets_better(tmp_path: Path, small_recipe: Make) -> None:
+def test_training_stops_early_when_nothing_gets_better(
+    tmp_path: Path, small_recipe: Make, capsys: pytest.CaptureFixture
+) -> None:
     train(small_recipe("train.optimizer.learning_rate=1e-12", "train.patience=2", "train.updates=100"), out=tmp_path)
     assert records(tmp_path, "validation")[-1]["update"] <= 16
     assert "no better loss in 2 validations" in (checkpoints.newest(tmp_path, print) / "state.json").read_text()
+    train(small_recipe("train.optimizer.learning_rate=1e-12", "train.patience=2", "train.updates=100"), out=tmp_path)
+    assert "nothing to do, training is over (no better loss in 2 validations)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metric", ["perplexity", "bleu", "chrf"])

@@ -62,9 +62,18 @@ class Tokenizer:
     def train(cls, sentences: Iterable[str], settings: recipe.Tokenizer) -> Tokenizer:
         """A new model, the same from the same sentences. Raises UserError where they don't suffice for the settings."""
         model = io.BytesIO()
+        stopped: list[UserError] = []
+
+        def fed() -> Iterator[str]:
+            """The sentences; sentencepiece would turn an error of theirs into one of its own."""
+            try:
+                yield from sentences
+            except UserError as error:
+                stopped.append(error)
+
         try:
             sentencepiece.SentencePieceTrainer.Train(
-                sentence_iterator=iter(sentences),
+                sentence_iterator=fed(),
                 model_writer=model,
                 model_type=settings.model_type,
                 vocab_size=settings.vocab_size,
@@ -85,7 +94,10 @@ class Tokenizer:
             )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]
-            raise UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size") from error
+            if not stopped:
+                raise UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size") from error
+        if stopped:
+            raise stopped[0]
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:

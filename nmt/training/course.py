@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from nmt.recipe import Metric
+from nmt.recipe import Metric, Train
 
 LESS_IS_BETTER: dict[Metric, bool] = {"loss": True, "perplexity": True, "bleu": False, "chrf": False}
 
@@ -40,6 +40,15 @@ class Course:
         for item in fields(self):
             setattr(self, item.name, state[item.name])
         self.best = [(float(cost), int(update)) for cost, update in self.best]
+
+    def over(self, settings: Train) -> bool:
+        """Whether nothing is left to do; notes why. Says no again when the settings give more updates or patience."""
+        self.ended = ""
+        if self.update >= settings.updates:
+            self.ended = f"{settings.updates:,} updates done"
+        elif settings.patience is not None and self.waited >= settings.patience:
+            self.ended = f"no better {settings.best_metric} in {settings.patience} validations"
+        return bool(self.ended)
 
     def validated(self, cost: float, keep: int) -> None:
         """Hear of a validation at this update: its cost, and how many of the best to remember."""

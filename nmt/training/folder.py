@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nmt import checkpoints
 from nmt.errors import RunError, UserError
@@ -16,6 +16,8 @@ try:
     import fcntl
 except ImportError:  # not on Windows, where two trainings in one folder are not noticed
     fcntl = None  # type: ignore[assignment]
+
+RECIPE, LOCK = "recipe.yaml", ".lock"
 
 CHANGEABLE = (
     "train.updates",
@@ -32,31 +34,45 @@ CHANGEABLE = (
 
 
 @contextmanager
-def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
-    """The run folder, made if need be, held by this process alone, with the recipe written into it.
+def claimed(folder: Path, recipe: Recipe) -> Iterator[bool]:
+    """The run folder, made if need be and held by this process alone; whether a run has begun in it.
 
-    Raises UserError where another training holds it, or it was begun with another recipe.
+    A run begins with `begin`, when all that can be wrong with its data has been found: until then a mended recipe may
+    be tried again, and a folder that was made for nothing goes away. Raises UserError where another training holds the
+    folder, or it was begun with another recipe.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
+        lock = (folder / LOCK).open("a")
     except OSError as error:
-        raise RunError(
-            f"can't be written to ({error.strerror})", "choose another with --out", place=str(folder)
-        ) from error
+        problem = f"can't be written to ({error.strerror})"
+        raise RunError(problem, "choose another with --out", place=str(folder)) from error
     with lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    "another training is running in this folder", "wait for it, or choose --out", place=str(folder)
-                ) from error
-        path = folder / "recipe.yaml"
-        if path.exists():
-            _compare(path, read_recipe(path), recipe)
-        checkpoints.write_text(path, write_recipe(recipe))
-        yield
+        _hold(lock, folder)
+        try:
+            path = folder / RECIPE
+            if path.exists():
+                _compare(path, read_recipe(path), recipe)
+            yield path.exists()
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
+
+
+def begin(folder: Path, recipe: Recipe) -> None:
+    """Write the recipe into the folder: from now on it is the folder's recipe."""
+    checkpoints.write_text(folder / RECIPE, write_recipe(recipe))
+
+
+def _hold(lock: IO[str], folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        problem = "another training is running in this folder"
+        raise UserError(problem, "wait for it, or choose --out", place=str(folder)) from error
 
 
 def _compare(path: Path, old: Recipe, new: Recipe) -> None:

@@ -66,9 +66,7 @@ class Loop:
                 if number % settings.report_every == 0:
                     self.progress.record(window.report(course, rate))
                     window = _Window(course)
-                if number >= settings.updates:
-                    course.ended = f"{settings.updates} updates done"
-                if course.ended or number % settings.validate_every == 0:
+                if number >= settings.updates or number % settings.validate_every == 0:
                     course.seconds = window.seconds()
                     self._validate()
                     window = _Window(course)
@@ -124,8 +122,7 @@ class Loop:
             cost = math.inf
         course.validated(cost, settings.keep_best)
         self.learning_rate.validated(cost)
-        if settings.patience is not None and course.waited >= settings.patience:
-            course.ended = f"no better {settings.best_metric} in {settings.patience} validations"
+        course.over(settings)
         save(self.folder, self.updater, course, self.learning_rate)
         best = course.best[0][1]
         checkpoints.write_text(self.folder / "best", f"{checkpoints.name_of(best)}\n")

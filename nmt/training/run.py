@@ -23,7 +23,7 @@ from nmt.text.tokenizer import Tokenizers, make_tokenizers
 from nmt.training.checkpoint import resume
 from nmt.training.course import Course
 from nmt.training.environment import environment
-from nmt.training.folder import claimed
+from nmt.training.folder import begin, claimed
 from nmt.training.loop import Loop
 from nmt.training.progress import Progress
 from nmt.training.schedules import LearningRate
@@ -45,28 +45,29 @@ def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: st
     dtype = autocast_type(recipe.train.precision, device)
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    with claimed(folder, recipe):
-        tokenizers = _tokenizers(recipe, folder)
-        store, validation_store = _stores(recipe, tokenizers)
+    with claimed(folder, recipe) as begun:
+        tokenizers = Tokenizers.load(folder) if begun else make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
+        training, validation = _stores(recipe, tokenizers)
         model = build(recipe, tokenizers).to(device)
+        if not begun:
+            tokenizers.save(folder)
+        begin(folder, recipe)
+        checkpoints.write_text(folder / "environment.json", json.dumps(environment(recipe, device), indent=1) + "\n")
         updater = Updater(model, recipe.train, device, dtype)
         course = Course()
         learning_rate = LearningRate(recipe.train.optimizer.learning_rate, recipe.train.schedule, recipe.train.updates)
         resumed = resume(folder, updater, course, learning_rate, _say)
-        if course.ended and course.update >= recipe.train.updates:
+        if course.over(recipe.train):
             _say(f"{folder}: nothing to do, training is over ({course.ended})")
             return folder
-        course.ended = ""
-        made_with = json.dumps(environment(recipe, device), indent=1)
-        checkpoints.write_text(folder / "environment.json", made_with + "\n")
-        _say(_summary(recipe, model, store, device, dtype, course.update if resumed else None))
+        _say(_summary(recipe, model, training, device, dtype, course.update if resumed else None))
         with Progress(folder, recipe.train.updates, course.update) as progress:
             Loop(
                 folder=folder,
                 settings=recipe.train,
                 seed=recipe.seed,
-                plan=_plan(recipe, store, tokenizers),
-                validation=_validation(recipe, validation_store, tokenizers, device, dtype),
+                plan=_plan(recipe, training, tokenizers),
+                validation=_validation(recipe, validation, tokenizers, device, dtype),
                 translator=Translator(model, tokenizers, recipe.search, device),
                 updater=updater,
                 learning_rate=learning_rate,
@@ -89,15 +90,6 @@ def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
             filled = load_embeddings(path, tokenizer.pieces(), embedding.weight)
             _say(f"{path}: {filled:,} of {tokenizer.vocab_size:,} embeddings filled")
     return model
-
-
-def _tokenizers(recipe: Recipe, folder: Path) -> Tokenizers:
-    """The run's tokenizers, trained when the run begins."""
-    if (folder / "tokenizer.model").exists() or (folder / "target.model").exists():
-        return Tokenizers.load(folder)
-    tokenizers = make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
-    tokenizers.save(folder)
-    return tokenizers
 
 
 def _corpus(choice: registry.Choice) -> Corpus:
