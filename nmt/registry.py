@@ -58,7 +58,11 @@ class Choice:
 
         Raises UserError where the name or an option is unknown, or where two options don't fit each other.
         """
-        checked = resolve(kind, self)
+        try:
+            checked = resolve(kind, self)
+        except OptionError as error:
+            place = ".".join(str(part) for part in (self.name, *error.path) if part != kind.key)
+            raise UserError(error.problem, error.remedy, place=place) from error
         return load(kind, checked.name)(*given, **checked.options)
 
 

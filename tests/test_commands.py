@@ -1,5 +1,6 @@
 """The commands, as a user runs them: what they print, what they refuse, how they end."""
 
+import errno
 import json
 import math
 import os
@@ -143,6 +144,23 @@ def test_bad_data_is_one_line_and_leaves_nothing_behind(
     assert re.fullmatch(r"nmt-train: [^\n]+\n", err), err
     assert err.startswith(f"nmt-train: {message}")
     assert not Path("run").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_still_loads(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "copy.yaml"
+    arguments = (recipe, "train.validate_every=5", "train.report_every=5", "--out", tmp_path / "run")
+    assert run("nmt-train", *arguments, "train.updates=5", "train.schedule={type: constant}")[0] == 0
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/training.safetensors")
+
+    monkeypatch.setattr("nmt.training.checkpoint.save_weights", full)
+    code, _, err = run("nmt-train", *arguments, "train.updates=10", "train.schedule={type: constant}")
+    assert code == 1
+    assert err.splitlines()[-1] == "nmt-train: run/training.safetensors: no space left on device"
+    assert run("nmt-translate", tmp_path / "run", given=b"1\n")[0] == 0
 
 
 # --- nmt-translate

@@ -109,6 +109,13 @@ def test_a_constructor_is_the_schema_of_its_options() -> None:
     assert caught.value.path == ("forget_bias",)
 
 
+def test_building_by_hand_answers_mistakes_in_a_line_too() -> None:
+    with pytest.raises(UserError, match=r"^lstm\.forget_bais: unknown option; did you mean forget_bias\?$"):
+        Choice("lstm", {"forget_bais": 1}).build(CELL, 3, 4)
+    with pytest.raises(UserError, match="^lsmt: no cell named 'lsmt' is installed; did you mean lstm"):
+        Choice("lsmt").build(CELL, 3, 4)
+
+
 @pytest.mark.parametrize("value", [3, None, ["lstm"], {"forget_bias": 1.0}, {"type": 5}])
 def test_what_names_no_component_is_refused(value: Any) -> None:
     with pytest.raises(OptionError, match="cell"):

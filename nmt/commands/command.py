@@ -72,3 +72,7 @@ def run(name: str, body: Callable[[], int]) -> int:
         # Whoever read our output has left. Python would complain once more when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
+    except OSError as error:  # a full disk, a folder that lost its permissions
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: {place}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1

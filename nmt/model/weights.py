@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,8 +26,11 @@ def named_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to `path`."""
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}, path)
+    """Write tensors to `path`. Raises OSError where that fails, on a full disk say."""
+    try:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}, path)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:

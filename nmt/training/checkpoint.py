@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nmt import checkpoints
@@ -36,7 +36,7 @@ def save(run: Path, updater: Updater, course: Course, learning_rate: LearningRat
         checkpoints.name_of(course.update),
         {
             "model.safetensors": lambda path: save_weights(updater.final_weights(), path),
-            "training.safetensors": lambda path: save_file(_training_tensors(updater), path),
+            "training.safetensors": lambda path: save_weights(_training_tensors(updater), path),
             "state.json": lambda path: path.write_text(json.dumps(state, indent=1) + "\n"),
         },
     )
@@ -68,7 +68,7 @@ def _training_tensors(updater: Updater) -> dict[str, Tensor]:
                 tensors[f"optimizer.{key}.{names[id(parameter)]}"] = value
     if updater.average is not None:
         tensors |= {f"weights.{name}": tensor for name, tensor in named_weights(updater.model).items()}
-    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    return tensors
 
 
 def _load_training_tensors(updater: Updater, path: Path) -> None:
