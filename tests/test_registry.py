@@ -112,7 +112,7 @@ def test_a_constructor_is_the_schema_of_its_options() -> None:
 def test_building_by_hand_answers_mistakes_in_a_line_too() -> None:
     with pytest.raises(UserError, match=r"^lstm\.forget_bais: unknown option; did you mean forget_bias\?$"):
         Choice("lstm", {"forget_bais": 1}).build(CELL, 3, 4)
-    with pytest.raises(UserError, match="^lsmt: no cell named 'lsmt' is installed; did you mean lstm"):
+    with pytest.raises(UserError, match=r"^lsmt: no cell named 'lsmt' is installed; did you mean lstm"):
         Choice("lsmt").build(CELL, 3, 4)
 
 
