@@ -10,8 +10,9 @@ from typing import Any
 
 import pydantic
 
+from nmt.options import Choice, component_kind, schema
 from nmt.recipe import Recipe
-from nmt.registry import KINDS, Choice, Kind, available, component_kind, load, schema
+from nmt.registry import KINDS, Kind, available, load
 
 HEAD = """\
 # The recipe, key by key

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from nmt.registry import Choice, CorpusChoice, DecoderChoice, EncoderChoice
+from nmt.options import Choice, CorpusChoice, DecoderChoice, EncoderChoice
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Metric = Literal["loss", "perplexity", "bleu", "chrf"]

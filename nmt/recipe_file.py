@@ -17,8 +17,8 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from nmt.errors import UserError
+from nmt.options import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
 from nmt.recipe import Recipe
-from nmt.registry import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50

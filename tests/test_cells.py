@@ -10,7 +10,8 @@ from nmt.cells.elman import ElmanCell
 from nmt.cells.gru import GRUCell
 from nmt.cells.layers import BothWays, CellStack, LayerStack, OneWay
 from nmt.cells.lstm import LSTMCell
-from nmt.registry import CELL, Choice, available
+from nmt.options import Choice
+from nmt.registry import CELL, available
 
 CELLS = [*(Choice(name) for name in available(CELL)), Choice("elman", {"nonlinearity": "relu"})]
 LENGTHS = torch.tensor([6, 1, 3, 5])

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from nmt.errors import UserError
-from nmt.registry import CORPUS, Choice
+from nmt.options import Choice
+from nmt.registry import CORPUS
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.datasets import DatasetsCorpus
 from nmt.text.digits import DigitsCorpus

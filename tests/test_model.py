@@ -15,7 +15,8 @@ from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import load_weights, named_weights, save_weights
-from nmt.registry import ATTENTION, Choice, available
+from nmt.options import Choice
+from nmt.registry import ATTENTION, available
 
 SOURCE = torch.tensor([[5, 6, 7, 8, 3], [9, 3, 0, 0, 0], [4, 11, 6, 3, 0]])
 LENGTHS = torch.tensor([5, 2, 4])

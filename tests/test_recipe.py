@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
+from nmt.options import Choice
 from nmt.recipe import ConstantSchedule, PlateauSchedule, Recipe, TeacherForcing
 from nmt.recipe_file import read_recipe, write_recipe
-from nmt.registry import Choice
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 MINIMAL = """name: small

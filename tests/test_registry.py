@@ -10,20 +10,8 @@ from pydantic import Field
 from nmt.cells.cell import Cell
 from nmt.cells.lstm import LSTMCell
 from nmt.errors import UserError
-from nmt.registry import (
-    CELL,
-    KINDS,
-    CellChoice,
-    Choice,
-    OptionError,
-    available,
-    distribution,
-    dump,
-    load,
-    register,
-    resolve,
-    schema,
-)
+from nmt.options import CellChoice, Choice, OptionError, dump, resolve, schema
+from nmt.registry import CELL, KINDS, available, distribution, load, register
 
 
 def install(folder: Path, name: str, group: str, entry: str, code: str = "") -> None:

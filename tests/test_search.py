@@ -8,7 +8,7 @@ import torch
 from nmt import recipe
 from nmt.attention.memory import Encoded
 from nmt.model.seq2seq import Seq2Seq, build_model
-from nmt.registry import Choice
+from nmt.options import Choice
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 from nmt.search.scoring import score

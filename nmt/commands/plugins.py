@@ -43,7 +43,8 @@ def _list(arguments: argparse.Namespace) -> int:
 def _described(kind: Any, name: str) -> dict[str, Any]:
     """A component's row; a broken one has a `problem` in the place of options."""
     from nmt.errors import UserError
-    from nmt.registry import available, defaults, distribution, load
+    from nmt.options import defaults
+    from nmt.registry import available, distribution, load
 
     owners = " and ".join(" ".join(distribution(point)) for point in available(kind)[name])
     row: dict[str, Any] = {"kind": kind.name, "name": name, "distribution": owners, "options": {}, "problem": ""}
@@ -61,6 +62,6 @@ def _options(row: dict[str, Any]) -> str:
 
 
 def _short(default: Any) -> str:
-    from nmt.registry import Choice
+    from nmt.options import Choice
 
     return default.name if isinstance(default, Choice) else str(default)

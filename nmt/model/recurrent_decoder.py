@@ -20,7 +20,8 @@ from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
 from nmt.model.readout import Readout
 from nmt.model.start import Start
-from nmt.registry import ATTENTION, CELL, AttentionChoice, CellChoice, Choice
+from nmt.options import AttentionChoice, CellChoice, Choice
+from nmt.registry import ATTENTION, CELL
 
 
 class RecurrentDecoder(Decoder):

@@ -14,7 +14,8 @@ from nmt.cells.engines import Unroll, mask_of
 from nmt.cells.layers import BothWays, Layer, LayerStack, OneWay
 from nmt.model.embeddings import TokenEmbedding
 from nmt.model.encoder import Encoder
-from nmt.registry import CELL, CellChoice, Choice
+from nmt.options import CellChoice, Choice
+from nmt.registry import CELL
 
 
 class RecurrentEncoder(Encoder):

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from nmt.options import Choice, component_kind, schema
 from nmt.recipe import Recipe, Section
-from nmt.registry import Choice, available, component_kind, distribution, load, schema
+from nmt.registry import available, distribution, load
 
 PACKAGES = ("recurrent-nmt", "torch", "numpy", "sentencepiece", "safetensors")
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
-from nmt import checkpoints, registry
+from nmt import checkpoints
 from nmt.device import autocast_type, choose_device
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
+from nmt.options import Choice
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe
+from nmt.registry import CORPUS
 from nmt.text.batches import BatchPlan, ordered_batches
 from nmt.text.corpus import Corpus
 from nmt.text.store import TokenStore, build_store
@@ -92,8 +94,8 @@ def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
     return model
 
 
-def _corpus(choice: registry.Choice) -> Corpus:
-    corpus: Corpus = choice.build(registry.CORPUS)
+def _corpus(choice: Choice) -> Corpus:
+    corpus: Corpus = choice.build(CORPUS)
     return corpus
 
 
