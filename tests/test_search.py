@@ -7,6 +7,7 @@ import torch
 
 from nmt import recipe
 from nmt.attention.memory import Encoded
+from nmt.errors import RunError
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.search.beam import beam_search
@@ -156,6 +157,39 @@ def test_attention_weights_are_given_for_each_token_and_the_end() -> None:
         for hypothesis in hypotheses:
             assert hypothesis.weights.shape == (len(hypothesis.tokens) + 1, LENGTHS[row])
             assert torch.allclose(hypothesis.weights.sum(-1), torch.ones(1, dtype=torch.double))
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_among_equals_the_choice_does_not_depend_on_the_batch(beam: int) -> None:
+    model = make(30)
+    with torch.no_grad():
+        model.decoder.output.weight.zero_()
+        model.decoder.output.bias.zero_()
+    settings = recipe.Search(beam=beam, max_length_extra=3)
+    together = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam)
+    for row in range(5):
+        alone = beam_search(model.decoder, encode(model, [row]), settings, MARKS, n_best=beam)[0]
+        assert [h.tokens for h in together[row]] == [h.tokens for h in alone]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("longest", [1, 6])
+def test_a_model_of_nan_is_said_to_be_broken_and_search_ends(number: float, longest: int) -> None:
+    model = make(30)
+    with torch.no_grad():
+        model.decoder.output.bias.fill_(number)
+    settings = recipe.Search(beam=3, max_length_ratio=0.0, max_length_extra=longest)
+    with pytest.raises(RunError, match="no numbers but NaN"):
+        beam_search(model.decoder, encode(model), settings, MARKS)
+
+
+def test_scoring_a_long_target_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(30)
+    target = torch.tensor([[BEGIN, *range(4, 24), END], [BEGIN, 5, 6, 7, END, *[PAD] * 17]])
+    arguments = model, SOURCE[:2], LENGTHS[:2], target, torch.tensor([22, 5])
+    whole = score(*arguments)
+    monkeypatch.setattr("nmt.search.scoring.CHUNK", 4)
+    assert score(*arguments) == pytest.approx(whole, rel=1e-12)
 
 
 def test_normalisers_follow_their_formulas() -> None:

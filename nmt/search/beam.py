@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.state import State
+from nmt.errors import RunError
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
@@ -63,6 +64,8 @@ class _Beam:
         vocab_size = following.shape[-1]
         # Twice the beam: even if every hypothesis of the beam ended, as many go on.
         log_p, best = following.flatten(1).topk(min(2 * self._width, following[0].numel()))  # [N, C]
+        if bool(log_p[:, 0].isnan().any()):
+            raise RunError("the model computes no numbers but NaN", "its training has diverged; use another checkpoint")
         parents, tokens = best.div(vocab_size, rounding_mode="floor"), best % vocab_size
         weights = live.weights
         if weights is not None:
@@ -88,28 +91,32 @@ class _Beam:
         too_short = self._shortest[live.sentences] > length  # [N]
         if bool(too_short.any()):
             log_p[too_short.to(log_p.device), :, self._marks.end] = float("-inf")
-        at_limit = (self._longest[live.sentences] <= length).to(log_p.device)
-        end = log_p[..., self._marks.end].clone()
-        log_p.masked_fill_(at_limit[:, None, None], float("-inf"))
-        log_p[..., self._marks.end] = end
-        return log_p + live.log_p[..., None]
+        at_limit = self._longest[live.sentences] <= length  # [N]
+        if bool(at_limit.any()):
+            rows = at_limit.to(log_p.device)
+            end = log_p[rows, :, self._marks.end]
+            log_p[rows] = float("-inf")
+            log_p[rows, :, self._marks.end] = end
+        return log_p.add_(live.log_p[..., None])
 
     def _collect(self, live: _Live, log_p: Tensor, parents: Tensor, tokens: Tensor, weights: Tensor | None) -> None:
         """Keep the hypotheses that end now, if they are among the best of their beam."""
         length = live.tokens.shape[2]
         within = (tokens == self._marks.end)[:, : self._width] & log_p[:, : self._width].isfinite()
-        for row, place in within.nonzero().tolist():
+        rows, places = within.nonzero(as_tuple=True)  # [F], of the hypotheses that end
+        parents, totals = parents[rows, places], log_p[rows, places]
+        written = live.tokens[rows, parents, 1:].tolist()
+        looked = [None] * len(rows) if weights is None else list(weights[rows, parents])
+        for row, total, ids, seen in zip(rows.tolist(), totals.tolist(), written, looked, strict=True):
             sentence = int(live.sentences[row])
-            parent = int(parents[row, place])
-            total = float(log_p[row, place])
             size = int(live.memory.encoded.lengths[row])
             self.found[sentence].append(
                 Hypothesis(
-                    tokens=tuple(live.tokens[row, parent, 1:].tolist()),
+                    tokens=tuple(ids),
                     score=total / normalizer(length, self._settings),
                     log_probability=total,
                     finished=length < int(self._longest[sentence]),
-                    weights=None if weights is None else weights[row, parent, :, :size].clone(),
+                    weights=None if seen is None else seen[:, :size].clone(),
                 )
             )
 
@@ -161,7 +168,7 @@ def beam_search(
 
     At each step the beam keeps the best continuations of its hypotheses; those that write the end mark are set aside
     and ranked by their normalised score. Sentences that are done leave the batch. Lengths count the end mark and are
-    bounded by the source's: at the maximum, only the end mark may follow.
+    bounded by the source's: at the maximum, only the end mark may follow. Raises RunError where the model gives NaN.
     """
     beam = _Beam(decoder, encoded, settings, marks, n_best)
     live: _Live | None = beam.start(encoded, weights)

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from nmt.model.seq2seq import Seq2Seq
 
+CHUNK = 512
+"""Tokens whose log-probabilities are held at a time."""
+
 
 @torch.inference_mode()
 def score(
@@ -19,7 +22,11 @@ def score(
     features = model(source, source_lengths, target[:, :-1])
     totals = []
     for row, length in enumerate((target_lengths - 1).tolist()):
-        logits = model.decoder.logits(features[row, :length])  # [T, V]: a sentence at a time keeps them small
-        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
-        totals.append(float(log_p.gather(1, target[row, 1 : length + 1, None]).sum()))
+        total = 0.0
+        for start in range(0, length, CHUNK):  # [T, V] of a part of one sentence is all that there is at a time
+            end = min(start + CHUNK, length)
+            logits = model.decoder.logits(features[row, start:end])
+            log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
+            total += float(log_p.gather(1, target[row, start + 1 : end + 1, None]).sum())
+        totals.append(total)
     return totals
