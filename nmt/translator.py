@@ -25,6 +25,9 @@ from nmt.text.tokenizer import Tokenizers
 MAX_SOURCE_TOKENS = 1024
 """A longer sentence is cut here, and its translation says so."""
 
+MAX_SOURCE_CHARACTERS = 64 * MAX_SOURCE_TOKENS
+"""Likewise, before it is looked at at all: the time and memory of splitting it into tokens are bounded too."""
+
 BATCH_TOKENS = 2048
 """Source tokens of a batch, padding counted."""
 
@@ -40,18 +43,23 @@ class Translation:
     log_probability: float
     """In nats, the end mark counted."""
     truncated: bool
-    """Whether the sentence was cut at MAX_SOURCE_TOKENS, or the translation at its maximum length."""
+    """Whether the sentence was cut for its length, or the translation at its maximum length."""
     source_pieces: tuple[str, ...]
     target_pieces: tuple[str, ...]
     weights: Tensor | None
     """``[T, S]``: what attention looked at in writing each piece, the end marks last; where asked for."""
 
     def alignment(self) -> tuple[tuple[int, int], ...]:
-        """(source piece, target piece) from 0: for each target piece the source piece that it looked at most."""
+        """(source piece, target piece) from 0: for each target piece the source piece that it looked at most.
+
+        Empty without attention, where nothing is looked at.
+        """
         if self.weights is None or not self.target_pieces:
             return ()
         inner = self.weights[: len(self.target_pieces), : len(self.source_pieces)]  # without the end marks
-        return tuple((int(s), t) for t, s in enumerate(inner.argmax(-1).tolist()))
+        most, where = inner.max(-1)
+        pairs = enumerate(zip(most.tolist(), where.tolist(), strict=True))
+        return tuple((s, t) for t, (weight, s) in pairs if weight > 0.0)
 
 
 BLANK = Translation("", 0.0, 0.0, False, (), (), None)
@@ -123,9 +131,11 @@ class Translator:
         Sentences are searched for in batches of like lengths; what is found doesn't depend on that.
         """
         self._model.eval()
-        encoded = self._tokenizers.source.encode_many([one_line(sentence) for sentence in sentences])
+        encoded = self._encoded(sentences)
         results = [[BLANK] for _ in sentences]
-        for rows in _batched({row: len(ids) for row, ids in enumerate(encoded) if ids}, batch_tokens):
+        filled = [row for row, ids in enumerate(encoded) if ids and not sentences[row].isspace()]
+        sizes = {row: min(len(encoded[row]), MAX_SOURCE_TOKENS) for row in filled}
+        for rows in _batched(sizes, batch_tokens):
             source, lengths = self._source([encoded[row] for row in rows])
             with torch.inference_mode():
                 states = self._model.encoder(source, lengths)
@@ -133,26 +143,35 @@ class Translator:
                 self._model.decoder, states, search or self.search, self._marks, n_best=n_best, weights=weights
             )
             for row, hypotheses in zip(rows, found, strict=True):
-                results[row] = [self._translation(encoded[row], hypothesis) for hypothesis in hypotheses]
+                cut = len(_bare(sentences[row])) > MAX_SOURCE_CHARACTERS or len(encoded[row]) > MAX_SOURCE_TOKENS
+                results[row] = [self._translation(encoded[row], cut, hypothesis) for hypothesis in hypotheses]
         return results
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
     ) -> list[tuple[float, int]]:
-        """Log-probability (in nats) and tokens of each target given its source, the end mark counted in both."""
+        """Log-probability (in nats) and tokens of each target given its source, the end mark counted in both.
+
+        A source is cut as in translating it; a target never.
+        """
         self._model.eval()
         tokenizer = self._tokenizers.target
-        encoded = self._tokenizers.source.encode_many([one_line(source) for source in sources])
+        encoded = self._encoded(sources)
         wanted = tokenizer.encode_many([one_line(target) for target in targets])
         results = [(0.0, 0)] * len(sources)
-        for rows in _batched({row: len(ids) for row, ids in enumerate(encoded)}, batch_tokens):
+        sizes = {row: max(len(pair[0]), len(pair[1])) for row, pair in enumerate(zip(encoded, wanted, strict=True))}
+        for rows in _batched(sizes, batch_tokens):
             source, lengths = self._source([encoded[row] for row in rows])
             marked = [[tokenizer.bos_id, *wanted[row], tokenizer.eos_id] for row in rows]
-            target, sizes = _padded(marked, tokenizer.pad_id)
-            scores = score(self._model, source, lengths, target.to(self._device), sizes)
-            for row, log_p, size in zip(rows, scores, sizes.tolist(), strict=True):
-                results[row] = (log_p, size - 1)
+            target, target_lengths = _padded(marked, tokenizer.pad_id)
+            scores = score(self._model, source, lengths, target.to(self._device), target_lengths)
+            for row, log_p, length in zip(rows, scores, target_lengths.tolist(), strict=True):
+                results[row] = (log_p, length - 1)
         return results
+
+    def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
+        """Ids of source sentences, without marks, not yet cut to MAX_SOURCE_TOKENS."""
+        return self._tokenizers.source.encode_many([one_line(_bare(text)[:MAX_SOURCE_CHARACTERS]) for text in sources])
 
     def _source(self, encoded: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         tokenizer = self._tokenizers.source
@@ -160,16 +179,21 @@ class Translator:
         source, lengths = _padded(marked, tokenizer.pad_id)
         return source.to(self._device), lengths
 
-    def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
+    def _translation(self, source: Sequence[int], cut: bool, hypothesis: Hypothesis) -> Translation:
         return Translation(
             text=self._tokenizers.target.decode(hypothesis.tokens),
             score=hypothesis.score,
             log_probability=hypothesis.log_probability,
-            truncated=len(source) > MAX_SOURCE_TOKENS or not hypothesis.finished,
+            truncated=cut or not hypothesis.finished,
             source_pieces=self._tokenizers.source.pieces_of(source[:MAX_SOURCE_TOKENS]),
             target_pieces=self._tokenizers.target.pieces_of(hypothesis.tokens),
             weights=hypothesis.weights,
         )
+
+
+def _bare(sentence: str) -> str:
+    """Without the spaces around it, which the tokenizer drops too."""
+    return sentence.strip(" \t")
 
 
 def _padded(sentences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -186,7 +210,7 @@ def _batched(lengths: Mapping[int, int], batch_tokens: int) -> Iterator[list[int
     order = sorted(lengths, key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
-        width = min(lengths[order[start]], MAX_SOURCE_TOKENS) + 1
+        width = lengths[order[start]] + 1
         count = max(1, batch_tokens // width)
         yield order[start : start + count]
         start += count

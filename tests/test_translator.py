@@ -4,10 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from nmt.errors import UserError
 from nmt.recipe import Search
-from nmt.translator import MAX_SOURCE_TOKENS, Translator
+from nmt.text.tokenizer import Tokenizer
+from nmt.translator import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS, Translation, Translator
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,39 @@ def test_the_alignment_of_a_copy_is_a_diagonal(translator: Translator) -> None:
     assert translator.translations(["1"])[0][0].alignment() == ()
 
 
+def test_without_attention_there_is_no_alignment() -> None:
+    pieces = ("a", "b")
+    assert Translation("a b", 0.0, 0.0, False, pieces, pieces, torch.zeros(3, 3)).alignment() == ()
+    weights = torch.tensor([[0.1, 0.7, 0.2], [0.4, 0.0, 0.6], [0.0, 0.0, 1.0]])  # the end marks last
+    assert Translation("a b", 0.0, 0.0, False, pieces, pieces, weights).alignment() == ((1, 0), (0, 1))
+
+
+def test_a_line_of_any_spaces_is_blank(translator: Translator) -> None:
+    blank = ["", " ", "\t", "\u00a0", "\u3000 \u2003", "\x00", "\u2028"]
+    assert translator.translate(blank) == [""] * len(blank)
+
+
+def test_megabytes_on_a_line_are_cut_before_they_are_split_into_tokens(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    encode_many = Tokenizer.encode_many
+
+    def measured(self: Tokenizer, texts: list[str]) -> list[list[int]]:
+        seen.extend(len(text) for text in texts)
+        return encode_many(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "encode_many", measured)
+    search = Search(beam=1, max_length_ratio=0.0, max_length_extra=2)
+    given = ["1 2" * 1_000_000, "1" + " " * 1_000_000 + "2", " " * 1_000_000 + "1 2" + " " * 1_000_000]
+    first, second, third = translator.translations(given, search=search)
+    assert max(seen) == MAX_SOURCE_CHARACTERS
+    assert len(first[0].source_pieces) == MAX_SOURCE_TOKENS
+    assert first[0].truncated
+    assert second[0].truncated
+    assert third[0].source_pieces == translator.translations(["1 2"], search=search)[0][0].source_pieces
+
+
 def test_a_very_long_sentence_is_cut_and_says_so(translator: Translator) -> None:
     ((best,),) = translator.translations(["1 " * MAX_SOURCE_TOKENS], search=Search(beam=1, max_length_ratio=0.01))
     assert best.truncated
@@ -71,6 +106,17 @@ def test_scores_are_those_of_the_search_and_count_the_end_mark(translator: Trans
     assert translator.score(given[:3], given[:3], batch_tokens=1) == [
         (pytest.approx(log_p, abs=1e-5), tokens) for log_p, tokens in translator.score(given[:3], given[:3])
     ]
+
+
+def test_long_targets_do_not_share_a_batch_with_many_short_ones(translator: Translator) -> None:
+    shapes = []
+    model = translator._model
+    sources, targets = ["1 2"] * 100 + ["1 " * 60], ["1 2"] * 99 + ["1 " * 300] * 2
+    with model.register_forward_pre_hook(lambda _, given: shapes.append((given[0].shape, given[2].shape))):
+        translator.score(sources, targets, batch_tokens=200)
+    assert sum(source[0] for source, _ in shapes) == 101
+    for source, target in shapes:
+        assert source[0] == 1 or source[0] * max(source[1], target[1]) <= 200
 
 
 def test_scoring_takes_empty_sentences(translator: Translator) -> None:
