@@ -1,6 +1,7 @@
 """The commands, as a user runs them: what they print, what they refuse, how they end."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -9,8 +10,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,8 @@ def test_a_misspelt_option_is_answered_with_the_nearest_one(run: Run, name: str)
         ("nmt-translate", "none"),
         ("nmt-translate", "--input", "none.txt"),
         ("nmt-translate", "none", "--beam", "0"),
+        ("nmt-translate", "none", "--length-penalty", "nan"),
+        ("nmt-translate", "none", "--length-penalty", "-0.5"),
         ("nmt-score", "none", "--source", "none.txt", "--target", "none.txt"),
         ("nmt-evaluate", "none"),
         ("nmt-evaluate", "--hypothesis", "none.txt", "--reference", "none.txt"),
@@ -233,6 +237,81 @@ def test_output_goes_to_a_file_whole_or_not_at_all(run: Run, copier: Path, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
 
 
+def test_output_through_a_link_stays_a_link_and_a_named_pipe_stays_a_pipe(
+    run: Run, copier: Path, tmp_path: Path
+) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("target")
+    assert run("nmt-translate", copier, "--output", link, given=b"1 2 3\n")[0] == 0
+    assert link.is_symlink()
+    assert (tmp_path / "target").read_text() == "1 2 3\n"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("nmt-translate", copier, "--output", pipe, given=b"4 5 6\n")[0] == 0
+    assert pipe.is_fifo()
+    assert os.read(reader, 100) == b"4 5 6\n"
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "target"]
+
+
+def test_input_that_fails_halfway_is_one_line_after_what_came_before(
+    run: Run, copier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: io.FileIO) -> Iterator[bytes]:
+        yield b"1 2 3"
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(translate, "_lines", failing)
+    code, out, err = run("nmt-translate", copier)
+    assert (code, out) == (2, b"1 2 3\n")
+    assert err == "nmt-translate: stdin: can't be read (input/output error); check the path\n"
+
+
+def test_a_pipe_that_does_not_wait_is_waited_for() -> None:
+    outlet, inlet = os.pipe()
+    os.set_blocking(outlet, False)
+    chunks = [b"", b"1 2", b" 3\n4\n\n", b"5" * 70_000, b"\n\r\n6"]
+
+    def write() -> None:
+        for chunk in chunks:
+            time.sleep(0.02)
+            os.write(inlet, chunk)
+        os.close(inlet)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with io.FileIO(outlet) as file:
+        assert list(translate._lines(file)) == b"".join(chunks).split(b"\n")
+    writer.join()
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout"])
+def test_a_closed_stream_is_one_line(
+    copier: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path, closed: str
+) -> None:
+    given = tmp_path / "given"
+    given.touch()
+    with given.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "argv", ["nmt-translate", str(copier)])
+        monkeypatch.setattr(sys, closed, None)
+        code = translate.main()
+    monkeypatch.undo()
+    assert code == 2
+    assert capfd.readouterr().err.startswith(f"nmt-translate: {closed} is closed; open it, or give --")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    same = tmp_path / "same"
+    same.write_text("The cat sat on the mat.\n")
+    code = "import sys; from nmt.commands.evaluate import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--hypothesis", str(same), "--reference", str(same)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "nmt-evaluate: no space left on device\n")
+
+
 def test_without_a_folder_the_newest_run_is_taken_and_told(
     run: Run, copier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +406,10 @@ def test_the_scorer_gives_the_translators_own_scores(run: Run, copier: Path, tmp
     record = json.loads(out)
     assert record["perplexity"] == pytest.approx(math.exp(-sum(record["log_probabilities"]) / record["tokens"]))
     assert f"perplexity {record['perplexity']:.4f}" in err
+    empty = tmp_path / "empty"
+    empty.touch()
+    _, out, _ = run("nmt-score", copier, "--source", empty, "--target", empty, "--json")
+    assert json.loads(out) == {"log_probabilities": [], "tokens": 0, "perplexity": None}
     target.write_text(target.read_text() + "one more\n")
     code, _, err = run("nmt-score", copier, "--source", source, "--target", target)
     assert code == 2

@@ -6,6 +6,7 @@ Nothing heavy is imported here or at the top of a command, so that ``--help`` an
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import signal
@@ -50,6 +51,17 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> float:
+    """An option's value that must be a number from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return number
+
+
 def add_machine_options(parser: Parser) -> None:
     """Where and with how much of the machine a model runs."""
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads")
@@ -60,7 +72,8 @@ def run(name: str, body: Callable[[], int]) -> int:
     """Run a command's body; its exit code. A user's mistake is one line on stderr and code 2, never a traceback."""
     try:
         code = body()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where whoever started us has closed it
+            sys.stdout.flush()
         return code
     except UserError as error:
         for line in str(error).splitlines():
@@ -69,10 +82,16 @@ def run(name: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()  # whoever read it has left
         return 128 + 13
     except OSError as error:  # a full disk, a folder that lost its permissions
         place = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {place}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        _forget_output()
         return 1
+
+
+def _forget_output() -> None:
+    """What stdout still holds goes nowhere: else Python would complain once more when it flushes at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

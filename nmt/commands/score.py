@@ -11,7 +11,8 @@ from nmt.commands.command import Parser, add_machine_options, run
 
 EPILOG = """\
 One line for each pair: the log-probability of the target given the source, in nats, the end mark counted. On stderr
-the perplexity of a target token. --json gives one object: {"log_probabilities", "tokens", "perplexity"}.
+the perplexity of a target token. --json gives one object: {"log_probabilities", "tokens", "perplexity"}
+(null where there is no line). A source is cut where nmt-translate would cut it.
 """
 
 
@@ -40,12 +41,13 @@ def _score(arguments: argparse.Namespace) -> int:
     translator = Translator.load(arguments.model, device=arguments.device, threads=arguments.threads)
     scores = translator.score([pair.source for pair in pairs], [pair.target for pair in pairs])
     tokens = sum(size for _, size in scores)
-    perplexity = math.exp(-sum(log_p for log_p, _ in scores) / tokens) if tokens else math.nan
+    perplexity = math.exp(min(-sum(log_p for log_p, _ in scores) / tokens, 700.0)) if tokens else None
     if arguments.json:
         values = [log_p for log_p, _ in scores]
         print(json.dumps({"log_probabilities": values, "tokens": tokens, "perplexity": perplexity}))
     else:
         for log_p, _ in scores:
             print(f"{log_p:.6f}")
-        print(f"perplexity {perplexity:.4f} over {tokens:,} tokens", file=sys.stderr)
+        if perplexity is not None:
+            print(f"perplexity {perplexity:.4f} over {tokens:,} tokens", file=sys.stderr)
     return 0

@@ -8,13 +8,14 @@ import contextlib
 import io
 import json
 import queue
+import select
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from nmt.commands.command import Parser, add_machine_options, positive, run
+from nmt.commands.command import Parser, add_machine_options, not_negative, positive, run
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
@@ -46,8 +47,12 @@ def parser() -> Parser:
         help="folder of a run or checkpoint (default: $NMT_MODEL, or the newest run in runs/)",
     )
     parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept at each step; 1 is greedy search")
-    parser.add_argument("--length-penalty", type=float, metavar="ALPHA", help="exponent of the length normalisation")
-    parser.add_argument("--n-best", type=positive, metavar="N", help="give N translations of each line")
+    parser.add_argument(
+        "--length-penalty", type=not_negative, metavar="ALPHA", help="exponent of the length normalisation"
+    )
+    parser.add_argument(
+        "--n-best", type=positive, metavar="N", help="give N translations of each line; the beam is at least as wide"
+    )
     parser.add_argument("--scores", action="store_true", help="put each translation's score before it")
     parser.add_argument("--alignments", action="store_true", help="put the alignment of pieces behind it")
     parser.add_argument("--json", action="store_true", help="give a JSON object for each line")
@@ -74,11 +79,9 @@ def _translate(arguments: argparse.Namespace) -> int:
         translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
         given = {"beam": arguments.beam, "length_penalty": arguments.length_penalty}
         changed = {name: value for name, value in given.items() if value is not None}
-        if changed.get("length_penalty", 0.0) < 0.0:
-            raise UserError("--length-penalty is negative", "give 0 or more")
         output = stack.enter_context(_writing(arguments.output))
         first = 0
-        for window in _windows(file):
+        for window in _windows(file, arguments.input):
             found = translator.translations(
                 window,
                 search=Search(**{**translator.search.model_dump(), **changed}),
@@ -137,50 +140,79 @@ def _warn(index: int, translations: list[Translation]) -> None:
 def _opened(path: str | None) -> io.FileIO:
     """The input, unbuffered: a buffer's lock, held by the reading thread, would not let the process end on Ctrl-C."""
     try:
-        return io.FileIO(sys.stdin.fileno(), closefd=False) if path is None else io.FileIO(path)
+        if path is not None:
+            return io.FileIO(path)
+        if sys.stdin is None:
+            raise UserError("stdin is closed", "open it, or give --input")
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"can't be read ({reason})", "check the path", place=path or "stdin") from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: str | None) -> UserError:
+    reason = (error.strerror or str(error)).lower()
+    return UserError(f"can't be read ({reason})", "check the path", place=path or "stdin")
 
 
 @contextlib.contextmanager
 def _writing(path: str | None) -> Iterator[BinaryIO]:
     """Stdout, or a file that appears under its name only when everything is written."""
     if path is None:
+        if sys.stdout is None:
+            raise UserError("stdout is closed", "open it, or give --output")
         yield sys.stdout.buffer
         return
     final = Path(path)
+    special = final.exists() and not final.is_file()  # a named pipe, /dev/null: nothing may be put in its place
+    try:
+        # Through links: what they lead to is replaced, not the link.
+        with final.open("wb") if special else _replacing(final.resolve()) as file:
+            yield file
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"can't be written ({reason})", "choose another file", place=path) from error
+
+
+@contextlib.contextmanager
+def _replacing(final: Path) -> Iterator[BinaryIO]:
     temporary = final.with_name(f".{final.name}.partial")
     try:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(final)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"can't be written ({reason})", "choose another file", place=path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _lines(file: io.FileIO) -> Iterator[bytes]:
     """The lines of a file as soon as they have come, without their ends."""
-    rest = b""
-    while chunk := file.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
+    rest = bytearray()
+    while (chunk := file.read(1 << 16)) != b"":
+        if chunk is None:  # nothing yet, from a pipe that its owner has set not to wait
+            select.select([file], [], [])
+            continue
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for other in others:
+            yield bytes(rest)
+            rest = bytearray(other)
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
-def _windows(file: io.FileIO) -> Iterator[list[str]]:
+def _windows(file: io.FileIO, path: str | None) -> Iterator[list[str]]:
     """The lines that have come, up to WINDOW at a time: a pipe's reader need not wait for the pipe to end."""
     from nmt.text.lines import decode_line
 
     waiting: queue.Queue[bytes | None] = queue.Queue(4 * WINDOW)
+    failures: list[OSError] = []
 
     def read() -> None:
-        for index, line in enumerate(_lines(file)):
-            waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
+        try:
+            for index, line in enumerate(_lines(file)):
+                waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
+        except OSError as error:
+            failures.append(error)
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
@@ -199,3 +231,5 @@ def _windows(file: io.FileIO) -> Iterator[list[str]]:
         ended = raw is None
         if window:
             yield window
+    for error in failures:
+        raise _unreadable(error, path) from error
