@@ -70,13 +70,22 @@ class Translator:
     """A model with its tokenizers and search settings."""
 
     def __init__(
-        self, model: Seq2Seq, tokenizers: Tokenizers, search: Search, device: torch.device, *, languages: str = ""
+        self,
+        model: Seq2Seq,
+        tokenizers: Tokenizers,
+        search: Search,
+        device: torch.device,
+        *,
+        languages: str = "",
+        checkpoint: str = "",
     ) -> None:
         self._model = model
         self._tokenizers = tokenizers
         self.search = search
         self.languages = languages
         """Source and target as the recipe names them: ``en-fr``."""
+        self.checkpoint = checkpoint
+        """The name of the checkpoint's folder, of a model that was loaded."""
         self._device = device
         target = tokenizers.target
         banned = {target.pad_id, target.bos_id, target.unk_id} - {target.eos_id}
@@ -110,7 +119,7 @@ class Translator:
         load_weights(named_weights(model), checkpoint / "model.safetensors")
         chosen = choose_device(device)
         languages = f"{recipe.data.source_language}-{recipe.data.target_language}"
-        return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages)
+        return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages, checkpoint=checkpoint.name)
 
     def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
         """The best translation of each sentence, each one line; a blank sentence gives an empty one."""

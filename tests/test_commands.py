@@ -96,6 +96,8 @@ def test_a_misspelt_option_is_answered_with_the_nearest_one(run: Run, name: str)
         ("nmt-evaluate", "none"),
         ("nmt-evaluate", "--hypothesis", "none.txt", "--reference", "none.txt"),
         ("nmt-evaluate", "--hypothesis", "none.txt"),
+        ("nmt-evaluate", "--hypothesis", "none.txt", "--reference", "none.txt", "--beam", "3"),
+        ("nmt-evaluate", "none", "--source", "none.txt", "--reference", "none.txt", "--split", "valid"),
         ("nmt-evaluate", "none", "--source", "none.txt"),
         ("nmt-average", "none"),
     ],
@@ -422,6 +424,7 @@ def test_evaluating_writes_translations_and_metrics_with_signatures(run: Run, co
     assert re.search(r"^BLEU +\d+\.\d+ +nrefs:1\|case:mixed\|eff:no\|tok:13a", out.decode(), re.MULTILINE)
     kept = json.loads((copier / "test.metrics.json").read_text())
     assert [metric["name"] for metric in kept["metrics"]] == ["BLEU", "BLEU lowercased", "chrF", "TER"]
+    assert kept["checkpoint"] == (copier / "best").read_text().strip()
     assert kept["sentences"] == len((copier / "test.translations.txt").read_text().splitlines()) == 100
     source = tmp_path / "own.txt"
     source.write_text("1 2 3 4 5\n")

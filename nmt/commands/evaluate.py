@@ -32,7 +32,7 @@ def parser() -> Parser:
     parser.add_argument("--source", metavar="FILE", help="sentences to translate")
     parser.add_argument("--reference", metavar="FILE", help="their right translations, line for line")
     parser.add_argument("--hypothesis", metavar="FILE", help="an existing output to measure against --reference")
-    parser.add_argument("--split", default="test", choices=("test", "valid"), help="the recipe's set (default: test)")
+    parser.add_argument("--split", choices=("test", "valid"), help="the recipe's set (default: test)")
     parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept at each step")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
     add_machine_options(parser)
@@ -47,8 +47,9 @@ def main() -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.hypothesis:
-        if arguments.source or arguments.model or not arguments.reference:
-            raise UserError("--hypothesis goes with --reference alone", "leave out the model and --source")
+        others = (arguments.model, arguments.source, arguments.split, arguments.beam)
+        if any(others) or not arguments.reference:
+            raise UserError("--hypothesis goes with --reference alone", "leave out the model and its options")
         measured = _measured(*_files(arguments.hypothesis, arguments.reference))
     else:
         measured = _translated(arguments)
@@ -65,23 +66,31 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
     folder = model_folder(arguments.model)
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together", "give both, or neither for the recipe's test set")
+    if arguments.source and arguments.split:
+        raise UserError("--split chooses a set of the recipe, --source another one", "give one of them")
     from nmt import checkpoints
     from nmt.translator import Translator
 
+    translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
     if arguments.source:
         name = Path(arguments.source).name
         sources, references = _files(arguments.source, arguments.reference)
     else:
-        name = arguments.split
-        sources, references = _recipe_set(folder, arguments.split)
-    translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
+        name = arguments.split or "test"
+        sources, references = _recipe_set(folder, name)
     beam = translator.search.beam if arguments.beam is None else arguments.beam
     hypotheses = translator.translate(sources, beam=beam)
     measured = _measured(hypotheses, references)
     checkpoints.write_text(folder / f"{name}.translations.txt", "".join(f"{line}\n" for line in hypotheses))
-    search = translator.search.model_dump() | {"beam": beam}
-    record = {"set": name, "languages": translator.languages, "sentences": len(sources), "search": search}
-    text = json.dumps({**record, "metrics": _records(measured)}, indent=1, ensure_ascii=False)
+    record = {
+        "set": name,
+        "languages": translator.languages,
+        "sentences": len(sources),
+        "checkpoint": translator.checkpoint,
+        "search": translator.search.model_dump() | {"beam": beam},
+        "metrics": _records(measured),
+    }
+    text = json.dumps(record, indent=1, ensure_ascii=False)
     checkpoints.write_text(folder / f"{name}.metrics.json", text + "\n")
     return measured
 
