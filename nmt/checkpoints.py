@@ -47,8 +47,11 @@ def name_of(update: int) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
-    _write_synced(temporary, text)
-    temporary.replace(path)
+    try:
+        _write_synced(temporary, text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync(path.parent)
 
 

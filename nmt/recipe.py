@@ -240,7 +240,7 @@ class Train(Section):
     """auto: bf16 on a GPU that has it, fp32 elsewhere."""
     device: str = "auto"
     """auto: cuda, else mps, else cpu."""
-    threads: Positive | None = None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     """Processor threads; torch's own choice unless given."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of a moving average of the weights, which validation and checkpoints then use."""

@@ -90,6 +90,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest_one(run: Run, name: str)
         ("nmt-translate", "none"),
         ("nmt-translate", "--input", "none.txt"),
         ("nmt-translate", "none", "--beam", "0"),
+        ("nmt-translate", "none", "--threads", "100000"),
         ("nmt-translate", "none", "--length-penalty", "nan"),
         ("nmt-translate", "none", "--length-penalty", "-0.5"),
         ("nmt-score", "none", "--source", "none.txt", "--target", "none.txt"),

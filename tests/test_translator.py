@@ -126,8 +126,9 @@ def test_scoring_takes_empty_sentences(translator: Translator) -> None:
 def test_a_folder_without_a_model_or_an_unknown_device_is_refused(copier: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no model"):
         Translator.load(tmp_path)
-    with pytest.raises(UserError, match="the device 'abacus' can't be used"):
-        Translator.load(copier, device="abacus")
+    for device in ("abacus", "meta"):
+        with pytest.raises(UserError, match=f"the device '{device}' can't be used"):
+            Translator.load(copier, device=device)
 
 
 def test_a_checkpoint_folder_is_a_model_too(copier: Path) -> None:

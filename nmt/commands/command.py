@@ -17,6 +17,9 @@ from typing import NoReturn
 from nmt import __version__
 from nmt.errors import UserError, did_you_mean
 
+MAX_THREADS = 1024
+"""Far beyond any use; with a hundred thousand torch dies."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that suggests the option that was meant."""
@@ -51,6 +54,14 @@ def positive(text: str) -> int:
     return number
 
 
+def threads(text: str) -> int:
+    """A number of threads: at least one, and no more than torch survives."""
+    number = positive(text)
+    if number > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_THREADS}")
+    return number
+
+
 def not_negative(text: str) -> float:
     """An option's value that must be a number from 0 on."""
     try:
@@ -64,7 +75,7 @@ def not_negative(text: str) -> float:
 
 def add_machine_options(parser: Parser) -> None:
     """Where and with how much of the machine a model runs."""
-    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads")
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
 
 
