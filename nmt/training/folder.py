@@ -12,11 +12,6 @@ from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import as_data, read_recipe, write_recipe
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two trainings in one folder are not noticed
-    fcntl = None  # type: ignore[assignment]
-
 RECIPE, LOCK = "recipe.yaml", ".lock"
 
 CHANGEABLE = (
@@ -66,7 +61,9 @@ def begin(folder: Path, recipe: Recipe) -> None:
 
 
 def _hold(lock: IO[str], folder: Path) -> None:
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # on Windows, where two trainings in one folder are not noticed
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

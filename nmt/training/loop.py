@@ -145,10 +145,11 @@ class _Window:
 
     def add(self, applied: Applied) -> None:
         """An update is done."""
-        self._course.tokens += applied.tokens
-        self._tokens += applied.tokens
-        self._likelihood += applied.negative_log_likelihood
-        self._norm = applied.gradient_norm
+        if applied.applied:  # else there is nothing to count, and no number to show
+            self._course.tokens += applied.tokens
+            self._tokens += applied.tokens
+            self._likelihood += applied.negative_log_likelihood
+            self._norm = applied.gradient_norm
 
     def seconds(self) -> float:
         """Training time until now, over all starts."""
@@ -157,7 +158,7 @@ class _Window:
     def report(self, course: Course, learning_rate: float) -> dict[str, str | int | float]:
         """One record; brings the course's clock up to date."""
         course.seconds = self.seconds()
-        loss = self._likelihood / self._tokens
+        loss = self._likelihood / max(1, self._tokens)
         elapsed = time.monotonic() - self._began
         return {
             "event": "report",
