@@ -4,14 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format clean
+.PHONY: help demo test check format clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       train an English-French model on two cores in five minutes, and translate with it"
-	@echo "make test       run the tests (under six minutes)"
-	@echo "make test-slow  run the tests that take longer"
-	@echo "make check      formatting, lint, types, import layers, tests"
+	@echo "make demo    train an English-French model on two cores in five minutes, and translate with it"
+	@echo "make test    run the tests (under six minutes)"
+	@echo "make check   formatting, lint, types, import layers, tests"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("nmt needs Python 3.11 or later; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -24,16 +23,13 @@ demo: $(READY)
 	@BIN=$(BIN) sh recipes/demo.sh
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 format: $(READY)
 	$(BIN)/ruff format .
