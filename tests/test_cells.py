@@ -10,6 +10,7 @@ from nmt.cells.elman import ElmanCell
 from nmt.cells.gru import GRUCell
 from nmt.cells.layers import BothWays, CellStack, LayerStack, OneWay
 from nmt.cells.lstm import LSTMCell
+from nmt.cells.state import Noise, State, at_step
 from nmt.options import Choice
 from nmt.registry import CELL, available
 
@@ -156,6 +157,48 @@ def test_a_stack_of_cells_is_a_cell(residual: bool) -> None:
     looped, looped_final = engines.loop(stack, xs, LENGTHS, state)
     assert close(engines.cleared(ys, LENGTHS), looped)
     assert all(close(one, other) for one, other in zip(final, looped_final, strict=True))
+
+
+class Zoned(Cell):
+    """h' = z ∘ h + (1 - z) ∘ tanh(x + d ∘ h): a mask z for each step and a mask d for the sequence."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,),))
+        self.input = nn.Linear(input_size, hidden_size)
+
+    def project(self, xs: Tensor) -> Tensor:
+        return self.input(xs)
+
+    def noise(self, rows: int, steps: int) -> Noise:
+        if not self.training:
+            return ()
+        like = self.input.bias
+        d = (like.new_empty(rows, self.hidden_size).bernoulli_(0.5)[:, None]).expand(-1, steps, -1)
+        return like.new_empty(rows, steps, self.hidden_size).bernoulli_(0.5), d
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        (h,) = state
+        z, d = noise or (0.5, 1.0)
+        h = z * h + (1 - z) * torch.tanh(projected + d * h)
+        return h, (h,)
+
+
+def test_noise_is_drawn_once_a_sequence_and_given_out_step_by_step() -> None:
+    torch.manual_seed(4)
+    stack = CellStack([Zoned(5, 7), Zoned(7, 7)], engines.own, dropout=0.0, residual=False).double().train()
+    xs, state = some_input(), some_state(stack)
+    torch.manual_seed(5)
+    unrolled, _ = stack.unroll(xs, LENGTHS, state)
+    torch.manual_seed(5)
+    noise = stack.noise(4, 6)
+    outputs = []
+    for t in range(6):
+        y, state = stack.step(xs[:, t], state, at_step(noise, t))
+        outputs.append(y)
+    assert close(unrolled, engines.cleared(torch.stack(outputs, 1), LENGTHS))
+    assert not torch.equal(noise[0][0][:, 0], noise[0][0][:, 1])
+    assert torch.equal(noise[0][1][:, 0], noise[0][1][:, 1])
+    assert stack.eval().noise(4, 6) == ((), ())
 
 
 def test_residual_layers_add_their_input_to_outputs_and_summary() -> None:

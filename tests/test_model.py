@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nmt import recipe
+from nmt import recipe, registry
+from nmt.attention.attention import Attention, read, stepwise
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.engines import mask_of
+from nmt.cells.state import State
 from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
@@ -125,6 +127,35 @@ def test_the_scores_of_attention_follow_their_formulas() -> None:
     u, w, b, v = additive.query.weight, additive.key.weight, additive.key.bias, additive.score.weight[0]
     scores = torch.stack([v @ torch.tanh(u @ q + w @ each + b) for each in s])
     assert close(weights_of(additive), torch.softmax(scores, 0))
+
+
+class Covering(Attention):
+    """score = qᵀ s - coverage, coverage' = coverage + a: less and less of what was read before."""
+
+    def __init__(self, query_size: int, key_size: int) -> None:
+        super().__init__(query_size, key_size, context_size=key_size)
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        return Memory(encoded, encoded.states)
+
+    def initial_state(self, memory: Memory) -> State:
+        return (torch.zeros_like(memory.encoded.mask, dtype=memory.keys.dtype),)
+
+    def step(self, query: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        coverage = state[0][:, : memory.keys.shape[1]].view(query.shape[0], query.shape[1], -1)
+        contexts, weights = read(query @ memory.keys.mT - 3 * coverage, memory)
+        return contexts, weights, ((coverage + weights).flatten(0, 1),)
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        return stepwise(self, query, memory)
+
+
+@pytest.mark.parametrize("options", DECODERS.values(), ids=DECODERS)
+def test_an_attention_that_remembers_is_carried_along_and_reordered(options: dict, monkeypatch) -> None:
+    monkeypatch.setitem(registry._registered, (ATTENTION.group, "covering"), Covering)
+    model = make(decoder={"attention": "covering", **options})
+    memory = model.decoder.prepare(encoded(model))
+    assert close(model.decoder(TARGET, memory), model.decoder.forward_stepwise(TARGET, memory))
 
 
 def test_a_fixed_vector_decoder_sees_the_source_only_through_its_first_state() -> None:

@@ -19,8 +19,10 @@ class Cell(nn.Module, ABC):
 
     Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and
     knows neither the time nor the length; shapes and types of the state never change; `project` treats positions
-    alike. A parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size`
-    rows for each gate. `state_shapes` are the shapes of the state's tensors without the batch axis.
+    alike. `state_shapes` are the shapes of the state's tensors without the batch axis. A decoder may start those of
+    one axis with any values in (-1, 1) (see `Start`); those of more axes start as `initial_state` has them. A
+    parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size` rows for
+    each gate.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, state_shapes: tuple[tuple[int, ...], ...]) -> None:
@@ -35,12 +37,15 @@ class Cell(nn.Module, ABC):
 
     @abstractmethod
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
-        """``[B, G]`` and the state -> output ``[B, H]`` and the next state; `noise` is what the method drew."""
+        """``[B, G]`` and the state -> output ``[B, H]`` and the next state.
 
-    def noise(self, rows: int) -> Noise:
-        """Masks for one sequence of `rows` sentences, drawn outside the loop; none where not in training.
+        `noise` are this step's masks ``[B, ...]``; ``()`` when decoding and where not in training.
+        """
 
-        Decoding one step at a time (scheduled sampling included) draws no noise.
+    def noise(self, rows: int, steps: int) -> Noise:
+        """Random masks ``[rows, steps, ...]`` for a whole sequence, drawn before the loop; none where not in training.
+
+        A mask that is the same at every step (variational dropout) is one expanded along the steps.
         """
         return ()
 

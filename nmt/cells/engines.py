@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from nmt.cells.state import State
+from nmt.cells.state import State, at_step
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
@@ -72,11 +72,11 @@ def reverse(xs: Tensor, lengths: Tensor) -> Tensor:
 def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
     """The reference: the input projected for all steps at once, then one `step` after another."""
     projected = cell.project(cleared(xs, lengths))  # [B, T, G]
-    noise = cell.noise(xs.shape[0])
+    noise = cell.noise(xs.shape[0], xs.shape[1])
     outputs: list[Tensor] = []
     states: list[State] = []
-    for step in projected.unbind(1):
-        output, state = cell.step(step, state, noise)
+    for t, step in enumerate(projected.unbind(1)):
+        output, state = cell.step(step, state, at_step(noise, t))
         outputs.append(output)
         states.append(state)
     ys = cleared(torch.stack(outputs, 1), lengths)  # [B, T, H]

@@ -100,9 +100,14 @@ class CellStack(Cell):
         """Each cell's own initial state."""
         return tuple(tensor for cell, _ in self._each() for tensor in cell.initial_state(batch_size))
 
+    def noise(self, rows: int, steps: int) -> Noise:
+        """Each cell's own."""
+        return tuple(cell.noise(rows, steps) for cell, _ in self._each())
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, I]`` and the state -> the top cell's output ``[B, H]`` and the next state."""
-        return self._climb(projected, state, lambda cell, x, part: cell.forward(x, part))
+        masks = iter(cast(tuple[Noise, ...], noise))  # in the cells' order; spent at once when decoding
+        return self._climb(projected, state, lambda cell, x, part: cell.step(cell.project(x), part, next(masks, ())))
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, one cell after the other."""

@@ -7,5 +7,11 @@ from torch import Tensor
 State = tuple[Tensor, ...]
 """A recurrence's state: flat, every tensor batch-first ``[B, ...]``; a GRU's state is a tuple of one."""
 
-Noise = tuple[Tensor, ...]
-"""Random masks that stay the same for a whole sequence, batch-first."""
+Noise = tuple["Tensor | Noise", ...]
+"""Random masks of a recurrence: ``[B, T, ...]`` for a whole sequence, ``[B, ...]`` for one step; a tuple for each cell
+where a recurrence is made of several. Empty where there is none."""
+
+
+def at_step(noise: Noise, t: int) -> Noise:
+    """The masks of step `t`, from those of a whole sequence."""
+    return tuple(part[:, t] if isinstance(part, Tensor) else at_step(part, t) for part in noise)

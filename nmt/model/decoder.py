@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.engines import Unroll
-from nmt.cells.state import State
+from nmt.cells.state import Noise, State, at_step
 from nmt.model.embeddings import TokenEmbedding
 
 
@@ -49,12 +49,19 @@ class Decoder(nn.Module, ABC):
         """The state before the first token, a row for each of the B sentences."""
 
     @abstractmethod
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> Decoded:
-        """The tokens just written ``[R]`` and their rows' state -> features ``[R, H]`` of what comes next."""
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
+        """The tokens just written ``[R]`` and their rows' state -> features ``[R, H]`` of what comes next.
+
+        `noise` are the masks of this step; ``()`` in search.
+        """
 
     @abstractmethod
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         """Gold tokens ``[B, T]`` -> features ``[B, T, H]``, the same as T steps, as fast as it can be done."""
+
+    def noise(self, rows: int, steps: int) -> Noise:
+        """Random masks for `steps` steps, as `Cell.noise`; none where not in training or where no cell has any."""
+        return ()
 
     def logits(self, features: Tensor) -> Tensor:
         """``[..., H] -> [..., V]``: the output layer."""
@@ -66,6 +73,7 @@ class Decoder(nn.Module, ABC):
         own best token: scheduled sampling (Bengio et al. 2015), decided for each token. The first is always gold.
         """
         state = self.initial_state(memory)
+        noise = self.noise(*tokens.shape)
         token = tokens[:, 0]
         features: list[Tensor] = []
         for t in range(tokens.shape[1]):
@@ -75,6 +83,6 @@ class Decoder(nn.Module, ABC):
                     with torch.no_grad():
                         own = self.logits(features[-1]).argmax(-1)
                     token = torch.where(gold[:, t], token, own)
-            step, state, _ = self.step(token, state, memory)
+            step, state, _ = self.step(token, state, memory, at_step(noise, t))
             features.append(step)
         return torch.stack(features, 1)  # [B, T, H]

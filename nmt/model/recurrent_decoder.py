@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from nmt.attention.memory import Encoded, Memory
 from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.layers import CellStack
-from nmt.cells.state import State
+from nmt.cells.state import Noise, State
 from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
@@ -81,44 +81,53 @@ class RecurrentDecoder(Decoder):
         """The attention's keys."""
         return self.attention.prepare(encoded)
 
+    def noise(self, rows: int, steps: int) -> Noise:
+        """The bottom stack's and the top stack's."""
+        return (self.bottom.noise(rows, steps), self.top.noise(rows, steps) if self.top else ())
+
     def initial_state(self, memory: Memory) -> State:
-        """The cells' states and, with input feeding, the features of no step yet: zeros."""
+        """The cells' states, the attention's and, with input feeding, the features of no step yet: zeros."""
         rows = memory.encoded.summary.shape[0]
         zeros = self.bottom.initial_state(rows) + (self.top.initial_state(rows) if self.top else ())
-        state: State = self.start(memory.encoded, zeros)
+        state: State = self.start(memory.encoded, zeros) + self.attention.initial_state(memory)
         return (*state, state[0].new_zeros(rows, self.features_size)) if self._input_feeding else state
 
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> Decoded:
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""
+        bottom_noise, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
+        bottom, top, attended, fed = self._parts(state)
         x = self._embed(tokens)  # [R, E]
-        depth = len(self.bottom.state_shapes)
-        h, bottom = self.bottom(torch.cat([x, state[-1]], -1) if self._input_feeding else x, state[:depth])
+        h, bottom = self.bottom.step(torch.cat([x, *fed], -1), bottom, bottom_noise)
         query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
-        context, weights = self.attention(query, memory)
+        context, weights, attended = self.attention.step(query, attended, memory)
         context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
-        top: State = ()
         if self.top is not None:
             h = F.dropout(h, self._dropout, self.training)
-            h, top = self.top(torch.cat([h, context], -1), state[depth : depth + len(self.top.state_shapes)])
+            h, top = self.top.step(torch.cat([h, context], -1), top, top_noise)
         features = F.dropout(self.readout(h, context, x), self._dropout, self.training)
-        fed = (features,) if self._input_feeding else ()
-        return Decoded(features, (*bottom, *top, *fed), weights)
+        return Decoded(features, (*bottom, *top, *attended, *((features,) if fed else ())), weights)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         """As `Decoder.forward`: a layer at a time over all steps, or with input feeding a step at a time."""
         if self._input_feeding:
             return self.forward_stepwise(tokens, memory)
-        state = self.initial_state(memory)
-        depth = len(self.bottom.state_shapes)
+        bottom, top, _, _ = self._parts(self.initial_state(memory))
         # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
         lengths = torch.full((tokens.shape[0],), tokens.shape[1])
         xs = self._embed(tokens)  # [B, T, E]
-        hs, _ = self.bottom.unroll(xs, lengths, state[:depth])  # [B, T, H]
+        hs, _ = self.bottom.unroll(xs, lengths, bottom)  # [B, T, H]
         contexts, _ = self.attention(hs, memory)  # [B, T, D]
         if self.top is not None:
             hs = F.dropout(hs, self._dropout, self.training)
-            hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, state[depth:])
+            hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, top)
         return F.dropout(self.readout(hs, contexts, xs), self._dropout, self.training)
+
+    def _parts(self, state: State) -> tuple[State, State, State, State]:
+        """The state of the bottom stack, of the top stack, of the attention, and the features fed back."""
+        below = len(self.bottom.state_shapes)
+        cells = below + (len(self.top.state_shapes) if self.top else 0)
+        end = len(state) - 1 if self._input_feeding else len(state)
+        return state[:below], state[below:cells], state[cells:end], state[end:]
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self._embedding_dropout, self.training)
