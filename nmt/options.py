@@ -112,12 +112,20 @@ def resolve(kind: Kind, value: Any) -> Choice:
         component = load(kind, choice.name)
     except UserError as error:
         raise OptionError((kind.key,), error.problem, error.remedy) from error
+    return Choice(choice.name, check_options(component, choice.options))
+
+
+def check_options(component: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a component by name: those given, checked, and the others' defaults.
+
+    Raises OptionError (with the path of the option) or UserError (a signature that hides its options).
+    """
     model = schema(component)
     try:
-        options = model.model_validate(dict(choice.options))
+        checked = model.model_validate(dict(options))
     except pydantic.ValidationError as error:
         raise option_errors(error, model)[0] from error
-    return Choice(choice.name, resolve_fields(options))
+    return resolve_fields(checked)
 
 
 def resolve_fields(model: pydantic.BaseModel) -> dict[str, Any]:
