@@ -17,7 +17,7 @@ ROWS = (
     ("nmt.cells.layers", "nmt.attention"),
     ("nmt.model",),
     ("nmt.search", "nmt.text"),
-    ("nmt.translator", "nmt.evaluation"),
+    ("nmt.translator", "nmt.evaluation", "nmt.testing"),
     ("nmt.training",),
     ("nmt.commands",),
 )

@@ -23,8 +23,8 @@ Unroll = Callable[["Cell", Tensor, Tensor, State], tuple[Tensor, State]]
 
 
 def choose(engine: Literal["auto", "loop"]) -> Unroll:
-    """The recipe's `engine` as a function: each cell's own fastest way, or always the loop."""
-    return loop if engine == "loop" else own
+    """The recipe's `engine` as a function."""
+    return ENGINES[engine]
 
 
 def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -85,6 +85,9 @@ def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor,
     final = tuple(at_last(torch.stack(tensors, 1), lengths) for tensors in zip(*states, strict=True))
     return ys, final
 
+
+ENGINES: dict[str, Unroll] = {"auto": own, "loop": loop}
+"""What a recipe's `model.engine` may be: each cell's own fastest way, or always the loop."""
 
 Kernel = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
 """A fused recurrence: data and batch sizes as in a PackedSequence (or ``[B, T, I]`` and None) and a state with a

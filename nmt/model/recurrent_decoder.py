@@ -27,6 +27,7 @@ from nmt.registry import ATTENTION, CELL
 class RecurrentDecoder(Decoder):
     """A stack of recurrent cells over the target embeddings, with attention.
 
+    `cell`: what each of the `layers` is made of, of `hidden_size` units each. `attention`: how the source is read.
     `attention_layer`: `last` attends with the top layer's output and mixes the context into the features
     (Luong et al. 2015); `first` attends with the bottom layer's output and feeds the context to every layer above
     through the next one (Wu et al. 2016, GNMT). Both run all steps of a layer at once when the target is known.

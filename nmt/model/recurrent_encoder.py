@@ -21,9 +21,10 @@ from nmt.registry import CELL
 class RecurrentEncoder(Encoder):
     """A stack of recurrent layers over the source embeddings.
 
-    `hidden_size` is that of a direction, so a both-ways encoder gives D = 2 · hidden_size. `dropout` is applied
-    between layers and to the states given out, `embedding_dropout` to the embeddings. `residual` adds each layer's
-    input to its output, from the second layer on.
+    `cell`: what each of the `layers` is made of. `bidirectional`: read both ways, or from the first token to the last
+    alone. `hidden_size` is that of a direction, so both ways give D = 2 · hidden_size. `dropout` is applied between
+    layers and to the states given out, `embedding_dropout` to the embeddings. `residual` adds each layer's input to
+    its output, from the second layer on.
     """
 
     def __init__(
