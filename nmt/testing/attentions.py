@@ -108,8 +108,8 @@ def a_sentence_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
         alone, alone_weights = attention(some_queries()[one], attention.prepare(some_source().select(one)))
         expect(
             same(contexts[one], alone) and same(weights[one, :, :length], alone_weights),
-            f"a sentence of {length} tokens is read differently alone than in a batch of {ROWS}: the padding, or another "
-            "sentence, is read",
+            f"a sentence of {length} tokens is read differently alone than in a batch of {ROWS}: the padding, or "
+            "another sentence, is read",
             "compute each sentence from its own states, mask and length alone",
         )
 

@@ -105,6 +105,21 @@ def a_step_keeps_shapes_and_types(subject: Subject) -> None:
     )
 
 
+def any_state_a_decoder_may_start_from_is_good(subject: Subject) -> None:
+    """State tensors of one axis anywhere in (-1, 1)."""
+    cell = subject.make()
+    state = tuple(tensor.requires_grad_(tensor.dim() == 2) for tensor in some_state(cell))
+    output, following = cell(some_input()[:, 0], state)
+    started = [tensor for tensor in state if tensor.requires_grad]
+    total = output.sum() + sum(tensor.sum() for tensor in following)
+    gradients = torch.autograd.grad(total, started, allow_unused=True) if started else ()
+    expect(
+        all(bool(t.isfinite().all()) for t in (output, *following, *(g for g in gradients if g is not None))),
+        "a step from a state with values in (-1, 1) isn't finite",
+        "give state tensors that must not be set from outside more than one axis ([1, H], say)",
+    )
+
+
 def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
     """Beams share tensors; engines run a step again."""
     cell = subject.make()
@@ -170,21 +185,6 @@ def a_whole_step_is_project_and_step(subject: Subject) -> None:
     expect(same(output, expected), "forward isn't step(project(x), state)", "don't override forward")
 
 
-def any_state_a_decoder_may_start_from_is_good(subject: Subject) -> None:
-    """State tensors of one axis anywhere in (-1, 1)."""
-    cell = subject.make()
-    state = tuple(tensor.requires_grad_(tensor.dim() == 2) for tensor in some_state(cell))
-    output, following = cell(some_input()[:, 0], state)
-    started = [tensor for tensor in state if tensor.requires_grad]
-    total = output.sum() + sum(tensor.sum() for tensor in following)
-    gradients = torch.autograd.grad(total, started, allow_unused=True) if started else ()
-    expect(
-        all(bool(t.isfinite().all()) for t in (output, *following, *(g for g in gradients if g is not None))),
-        "a step from a state with values in (-1, 1) isn't finite",
-        "give state tensors that must not be set from outside more than one axis ([1, H], say)",
-    )
-
-
 def noise_is_drawn_for_training_alone(subject: Subject) -> None:
     """Masks for every row and step, from torch's generator, anew for each sequence and each row."""
     cell = subject.make()
@@ -233,12 +233,12 @@ STEP_CHECKS: tuple[Callable[[Subject], None], ...] = (
     it_is_a_cell_of_the_sizes_it_was_given,
     its_first_state_is_what_state_shapes_says,
     a_step_keeps_shapes_and_types,
+    any_state_a_decoder_may_start_from_is_good,
     a_step_changes_none_of_its_inputs,
     a_step_depends_on_nothing_but_what_it_is_given,
     a_row_depends_on_that_row_alone,
     project_treats_positions_alike,
     a_whole_step_is_project_and_step,
-    any_state_a_decoder_may_start_from_is_good,
     noise_is_drawn_for_training_alone,
     randomness_comes_from_noise_alone,
 )

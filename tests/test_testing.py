@@ -1,0 +1,498 @@
+"""The conformance kit itself: components broken on purpose, each caught and told what is wrong."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nmt.attention.attention import Attention, read, stepwise
+from nmt.attention.general import GeneralAttention
+from nmt.attention.memory import Encoded, Memory
+from nmt.cells import engines
+from nmt.cells.cell import Cell
+from nmt.cells.lstm import LSTMCell
+from nmt.cells.state import Noise, State
+from nmt.model.decoder import Decoded, Decoder
+from nmt.model.encoder import Encoder
+from nmt.model.recurrent_decoder import RecurrentDecoder
+from nmt.model.recurrent_encoder import RecurrentEncoder
+from nmt.testing import ContractError, check_attention, check_cell, check_corpus, check_decoder, check_encoder
+from nmt.text.corpus import Corpus, Pair
+
+
+class Sound(Cell):
+    """h' = tanh(W x + R h): what the broken cells below break."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,),))
+        self.input = nn.Linear(input_size, hidden_size)
+        self.recurrent = nn.Linear(hidden_size, hidden_size)
+
+    def project(self, xs: Tensor) -> Tensor:
+        return self.input(xs)
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h = torch.tanh(projected + self.recurrent(state[0]))
+        return h, (h,)
+
+
+class WrongStateShape(Sound):
+    """Its state is half of what it says."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h, _ = super().step(projected, state)
+        return h, (h[:, :4],)
+
+
+class MixesSentences(Sound):
+    """Normalises over the batch."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h, _ = super().step(projected, state)
+        h = h - h.mean(0)
+        return h, (h,)
+
+
+class KeepsStateOnTheModule(Sound):
+    """Remembers the last call."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.last = 0.0
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h, _ = super().step(projected + self.last, state)
+        self.last = float(h.detach().mean())
+        return h, (h,)
+
+
+class WritesIntoItsState(Sound):
+    """Saves memory in the wrong place."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h = torch.tanh(projected + self.recurrent(state[0]))
+        with torch.no_grad():
+            state[0].copy_(h)
+        return h, (h,)
+
+
+class ForgetsToFreeze(Sound):
+    """Its final state is that at the end of the padding."""
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        full = torch.full_like(lengths, xs.shape[1])
+        ys, final = engines.loop(self, engines.cleared(xs, lengths), full, state)
+        return engines.cleared(ys, lengths), final
+
+
+class ReadsPadding(Sound):
+    """Clears the outputs alone: what stands in the padding reaches the gradients."""
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        outputs, states = [], []
+        for projected in self.project(xs).unbind(1):
+            y, state = self.step(projected, state)
+            outputs.append(y)
+            states.append(state[0])
+        ys = engines.cleared(torch.stack(outputs, 1), lengths)
+        return ys, (engines.at_last(torch.stack(states, 1), lengths),)
+
+
+class LeavesOutputsInThePadding(Sound):
+    """Clears nothing."""
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        full = torch.full_like(lengths, xs.shape[1])
+        ys, _ = engines.loop(self, engines.cleared(xs, lengths), full, state)
+        return ys, (engines.at_last(ys, lengths),)
+
+
+class WrongInTheGradientOnly(Sound):
+    """Its outputs are right."""
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        return engines.loop(self, xs, lengths, tuple(tensor.detach() for tensor in state))
+
+
+class DrawsInTheStep(Sound):
+    """Dropout where it can't be replayed."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h, _ = super().step(nn.functional.dropout(projected, 0.5, self.training), state)
+        return h, (h,)
+
+
+class ReusesItsMask(Sound):
+    """One mask for ever."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("mask", torch.empty(64, 64, hidden_size).bernoulli_(0.5), persistent=False)
+
+    def noise(self, rows: int, steps: int) -> Noise:
+        return (self.mask[:rows, :steps],) if self.training else ()
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        return super().step(projected * noise[0] if noise else projected, state)
+
+
+class LeavesNoiseOutInUnroll(Sound):
+    """Its unroll is faster, and without the masks."""
+
+    def noise(self, rows: int, steps: int) -> Noise:
+        return (self.input.bias.new_empty(rows, steps, self.hidden_size).bernoulli_(0.5),) if self.training else ()
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        return super().step(projected * noise[0] if noise else projected, state)
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        training = self.training
+        try:
+            return engines.loop(self.eval(), xs, lengths, state)
+        finally:
+            self.train(training)
+
+
+class ProjectsWithItsNeighbours(Sound):
+    """Looks at the position before."""
+
+    def project(self, xs: Tensor) -> Tensor:
+        return self.input(xs + xs.roll(1, -2))
+
+
+class HidesAParameter(Sound):
+    """A tensor that no checkpoint will hold."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.scale = torch.full((hidden_size,), 0.5)
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        return super().step(projected * self.scale.to(projected), state)
+
+
+class HasADeadParameter(Sound):
+    """Never uses it."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.unused = nn.Parameter(torch.zeros(hidden_size))
+
+
+class FixesItsType(Sound):
+    """float32 whatever comes."""
+
+    def initial_state(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, self.hidden_size, dtype=torch.double),)
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h = torch.tanh(projected.double() + self.recurrent(state[0].to(projected)).double())
+        return h, (h,)
+
+
+class CantStartAnywhere(Sound):
+    """Its logarithm needs a positive state."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        return super().step(projected, (torch.log(state[0]),))
+
+
+class SaysNothing(Sound):
+    """An option without a word."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, sharpness: float = 1.0) -> None:
+        super().__init__(input_size, hidden_size)
+
+
+class Raises(Sound):
+    """An ordinary mistake."""
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        return projected, (state[1],)
+
+
+CELLS = {
+    WrongStateShape: "a step turns a state of .* into one of",
+    MixesSentences: "a row depends on that row alone: .* another result than that row alone",
+    KeepsStateOnTheModule: "something else after another step was taken; keep what is carried along in the state",
+    WritesIntoItsState: "writes into the tensors it was given",
+    ForgetsToFreeze: "final state of a sentence of 1 steps .* freeze each sentence's state at its own length",
+    ReadsPadding: "the padding is read in the backward pass: NaN in it reaches a gradient",
+    LeavesOutputsInThePadding: "aren't zero in the padding",
+    WrongInTheGradientOnly: "gradient of tensor 0 of the first state|that of tensor 0 of the first state differs",
+    DrawsInTheStep: r"random numbers in training; draw them in noise\(rows, steps\)",
+    ReusesItsMask: "same random masks|default generator",
+    LeavesNoiseOutInUnroll: "its unroll in training differs from stepping",
+    ProjectsWithItsNeighbours: "project of .* something else at step",
+    HidesAParameter: "scale is a tensor that is neither parameter nor buffer",
+    HasADeadParameter: "no gradient reaches the parameter unused",
+    FixesItsType: "torch.float64 where parameters and inputs are torch.float32|DOUBLE|into one of|dtype",
+    CantStartAnywhere: r"a step from a state with values in \(-1, 1\) isn't finite",
+    SaysNothing: "the docstring says nothing of sharpness",
+    Raises: r"IndexError: tuple index out of range \(.*test_testing.py:\d+, in step\)",
+}
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_a_broken_cell_is_told_what_is_wrong(cell: type[Cell]) -> None:
+    with pytest.raises(ContractError, match=CELLS[cell]):
+        check_cell(cell)
+
+
+def test_a_sound_cell_passes() -> None:
+    check_cell(Sound)
+
+
+class WeighsPadding(GeneralAttention):
+    """A softmax without a mask."""
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        weights = torch.softmax(query @ memory.keys.mT, -1)
+        return weights @ memory.encoded.states, weights
+
+
+class AveragesOverPadding(GeneralAttention):
+    """Divides by the width of the batch."""
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        contexts, weights = read(query @ memory.keys.mT, memory)
+        return contexts + memory.encoded.states.mean(1, keepdim=True), weights
+
+
+class LooksAtOtherSteps(GeneralAttention):
+    """A query is answered by the mean of all."""
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        return read(query.mean(1, keepdim=True).expand_as(query) @ memory.keys.mT, memory)
+
+
+class SharesCoverage(GeneralAttention):
+    """A coverage that the hypotheses of a sentence have in common."""
+
+    def initial_state(self, memory: Memory) -> State:
+        return (torch.zeros_like(memory.encoded.mask, dtype=memory.keys.dtype),)
+
+    def step(self, query: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        coverage = state[0][:, : memory.keys.shape[1]].view(*query.shape[:2], -1).mean(1, keepdim=True)
+        contexts, weights = read(query @ memory.keys.mT - coverage, memory)
+        return contexts, weights, ((coverage + weights).flatten(0, 1),)
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        return stepwise(self, query, memory)
+
+
+class GivesTheWrongSize(Attention):
+    """Says that it reads nothing, and reads."""
+
+    def __init__(self, query_size: int, key_size: int) -> None:
+        super().__init__(query_size, key_size, context_size=3)
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        return Memory(encoded, encoded.states)
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        return read(query @ memory.keys.mT, memory)
+
+
+ATTENTIONS = {
+    WeighsPadding: "padding gets weight; mask the scores",
+    AveragesOverPadding: "read differently alone than in a batch",
+    LooksAtOtherSteps: "of all steps at once differ from those of one after another",
+    SharesCoverage: "a hypothesis is answered differently beside another one",
+    GivesTheWrongSize: r"contexts and weights are \(4, 3, 8\)",
+}
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=lambda attention: attention.__name__)
+def test_a_broken_attention_is_told_what_is_wrong(attention: type[Attention]) -> None:
+    with pytest.raises(ContractError, match=ATTENTIONS[attention]):
+        check_attention(attention)
+
+
+class ReadsPaddingTokens(RecurrentEncoder):
+    """`cell`, `hidden_size`, `layers`, `bidirectional`, `dropout`, `embedding_dropout`, `residual`: a mean over all."""
+
+    def forward(self, source: Tensor, lengths: Tensor) -> Encoded:
+        encoded = super().forward(source, lengths)
+        return Encoded(encoded.states, encoded.mask, lengths, self.embedding(source).mean(1).repeat(1, 90)[:, :512])
+
+
+class FillsPadding(RecurrentEncoder):
+    """`cell`, `hidden_size`, `layers`, `bidirectional`, `dropout`, `embedding_dropout`, `residual`: a bias."""
+
+    def forward(self, source: Tensor, lengths: Tensor) -> Encoded:
+        encoded = super().forward(source, lengths)
+        return Encoded(encoded.states + 1.0, encoded.mask, lengths, encoded.summary)
+
+
+class ChoosesItsOwnEngine(Encoder):
+    """A sum of embeddings through a cell that is run by hand, wrongly where the framework's way is another."""
+
+    def __init__(self, embedding: nn.Module, unroll: engines.Unroll) -> None:
+        super().__init__(embedding, unroll, output_size=6)
+        self.sharp = unroll is engines.loop
+
+    def forward(self, source: Tensor, lengths: Tensor) -> Encoded:
+        xs = engines.cleared(self.embedding(source), lengths) * (2.0 if self.sharp else 1.0)
+        return Encoded(xs, engines.mask_of(lengths, source.shape[1], source.device), lengths, xs.sum(1))
+
+
+ENCODERS = {
+    ReadsPaddingTokens: "the padding is read",
+    FillsPadding: "states in the padding aren't zero",
+    ChoosesItsOwnEngine: "the engine loop gives other states",
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.__name__)
+def test_a_broken_encoder_is_told_what_is_wrong(encoder: type[Encoder]) -> None:
+    with pytest.raises(ContractError, match=ENCODERS[encoder]):
+        check_encoder(encoder)
+
+
+class Small(Decoder):
+    """A cell over embeddings and the source's summary, a step at a time: what the broken decoders below break."""
+
+    def __init__(self, embedding: nn.Module, unroll: engines.Unroll, encoded_size: int) -> None:
+        super().__init__(embedding, unroll, encoded_size, features_size=7)
+        self.cell = Sound(embedding.size + encoded_size, 7)
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        return Memory(encoded, encoded.states)
+
+    def initial_state(self, memory: Memory) -> State:
+        return self.cell.initial_state(memory.encoded.mask.shape[0])
+
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
+        width = len(tokens) // memory.encoded.mask.shape[0]
+        summary = memory.encoded.summary.repeat_interleave(width, 0)
+        h, state = self.cell(torch.cat([self.embedding(tokens), summary], -1), state)
+        return Decoded(h, state, h.new_zeros(len(tokens), memory.encoded.mask.shape[1]))
+
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        return self.forward_stepwise(tokens, memory)
+
+
+class LooksAhead(Small):
+    """Reads the token it should foretell."""
+
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        return self.forward_stepwise(tokens, memory) + self.embedding(tokens.roll(-1, 1)).sum(-1, keepdim=True)
+
+
+class LooksAheadInStepsToo(Small):
+    """Reads all tokens of the sentence, wherever it is asked."""
+
+    def forward_stepwise(self, tokens: Tensor, memory: Memory, gold: Tensor | None = None) -> Tensor:
+        return super().forward_stepwise(tokens, memory) + self.embedding(tokens).sum((1, 2))[:, None, None]
+
+
+class MixesHypotheses(Small):
+    """Takes the first sentence's summary for every row."""
+
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
+        features, state, weights = super().step(tokens, state, memory)
+        return Decoded(features + features.sum(0), state, weights)
+
+
+class RepeatsTheWrongWay(Small):
+    """Lays the sentences out sentence after sentence where it should be hypothesis after hypothesis."""
+
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
+        encoded = memory.encoded
+        width = len(tokens) // encoded.mask.shape[0]
+        shuffled = Encoded(encoded.states, encoded.mask, encoded.lengths, encoded.summary.repeat(width, 1)[::width])
+        return super().step(tokens, state, Memory(shuffled, memory.keys))
+
+
+class CountsPadding(Small):
+    """Divides the source by the width of the batch."""
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        mean = encoded.states.mean(1)
+        return Memory(Encoded(encoded.states, encoded.mask, encoded.lengths, mean), encoded.states)
+
+
+class ForgetsItsWeights(RecurrentDecoder):
+    """`cell`, `attention`, `hidden_size`, `layers`, `attention_layer`, `input_feeding`, `start`, `deep_output`,
+    `dropout`, `embedding_dropout`, `residual`: attends when training, and not in search.
+    """
+
+    def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
+        blind = Memory(memory.encoded, 0.0 * memory.keys)
+        return super().step(tokens, state, blind, noise)
+
+
+DECODERS = {
+    LooksAhead: "forward differs from stepping at step 1",
+    LooksAheadInStepsToo: "change with the tokens from step 2 on",
+    MixesHypotheses: "other features alone than in a batch of 4",
+    RepeatsTheWrongWay: "gets other features than alone",
+    CountsPadding: "other features alone than in a batch of 4: the padding",
+    ForgetsItsWeights: "forward differs from stepping at step",
+}
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.__name__)
+def test_a_broken_decoder_is_told_what_is_wrong(decoder: type[Decoder]) -> None:
+    with pytest.raises(ContractError, match=DECODERS[decoder]):
+        check_decoder(decoder)
+
+
+def test_a_sound_decoder_passes() -> None:
+    check_decoder(Small)
+
+
+class Unsteady(Corpus):
+    """Gives other pairs each time."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def pairs(self) -> Iterator[Pair]:
+        self.opened += 1
+        yield Pair(f"{self.opened}", "one", 1)
+
+    def fingerprint(self) -> str:
+        return "unsteady"
+
+    def check(self) -> None: ...
+
+
+class CountsBackwards(Unsteady):
+    """Numbers its lines the wrong way."""
+
+    def pairs(self) -> Iterator[Pair]:
+        yield from (Pair("a", "b", 2), Pair("a", "b", 1))
+
+
+class NamesItself(CountsBackwards):
+    """Goes by where it lies in memory."""
+
+    def pairs(self) -> Iterator[Pair]:
+        yield from (Pair("a", "b", 1), Pair("a", "b", 2))
+
+    def fingerprint(self) -> str:
+        return str(next(_numbers))
+
+
+_numbers = iter(range(100))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "words"),
+    [
+        (Unsteady, "gives other pairs the second time"),
+        (CountsBackwards, "its lines don't increase"),
+        (NamesItself, "different fingerprints"),
+    ],
+)
+def test_a_broken_corpus_is_told_what_is_wrong(corpus: type[Corpus], words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        check_corpus(corpus)
+
+
+def test_an_option_is_given_by_name_and_checked() -> None:
+    with pytest.raises(ContractError, match="the option forget_bais is refused: unknown option; did you mean forget_b"):
+        check_cell(LSTMCell, forget_bais=1.0)
