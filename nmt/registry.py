@@ -12,7 +12,6 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from nmt.errors import UserError, did_you_mean
 
@@ -73,7 +72,26 @@ def distribution(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
 
 
-def load(kind: Kind, name: str) -> Callable[..., Any]:
+def offered_by(owner: str) -> list[tuple[Kind, EntryPoint]]:
+    """Every component that an installed distribution registers. Imports none of them.
+
+    Raises UserError where no distribution of that name registers any.
+    """
+    offers = [(kind, point) for kind in KINDS for points in available(kind).values() for point in points]
+    owners = {_normal(distribution(point)[0]) for _, point in offers}
+    if _normal(owner) not in owners:
+        raise UserError(
+            f"no installed distribution {owner!r} registers components", did_you_mean(_normal(owner), owners)
+        )
+    return [(kind, point) for kind, point in offers if _normal(distribution(point)[0]) == _normal(owner)]
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as packaging compares names."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def load(kind: Kind, name: str) -> type:
     """The component of this name, imported.
 
     Raises UserError where the name is unknown, offered twice, or no component of this kind; a plugin's own import

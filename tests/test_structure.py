@@ -19,7 +19,7 @@ ROWS = (
     ("nmt.search", "nmt.text"),
     ("nmt.translator", "nmt.evaluation", "nmt.testing"),
     ("nmt.training",),
-    ("nmt.commands",),
+    ("nmt.commands", "nmt.pytest_plugin"),
 )
 ONLY_IMPORTERS = {
     "sentencepiece": "nmt.text.tokenizer",

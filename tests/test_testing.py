@@ -1,6 +1,9 @@
 """The conformance kit itself: components broken on purpose, each caught and told what is wrong."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from nmt.model.encoder import Encoder
 from nmt.model.recurrent_decoder import RecurrentDecoder
 from nmt.model.recurrent_encoder import RecurrentEncoder
 from nmt.testing import ContractError, check_attention, check_cell, check_corpus, check_decoder, check_encoder
+from nmt.testing.imports import import_check
 from nmt.text.corpus import Corpus, Pair
 
 
@@ -496,3 +500,60 @@ def test_a_broken_corpus_is_told_what_is_wrong(corpus: type[Corpus], words: str)
 def test_an_option_is_given_by_name_and_checked() -> None:
     with pytest.raises(ContractError, match="the option forget_bais is refused: unknown option; did you mean forget_b"):
         check_cell(LSTMCell, forget_bais=1.0)
+
+
+def observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    (tmp_path / "nmt_under_test.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    import_check(["nmt_under_test"]).run()
+
+
+def test_a_quiet_import_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    observed(tmp_path, monkeypatch, "from torch import nn\n\n\nclass Mine(nn.Module): ...\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import torch; torch.set_default_dtype(torch.float64)", "importing it changes torch's default type"),
+        ("import torch; torch.manual_seed(1)", "importing it changes torch's random state"),
+        ("import os; os.environ['HOME'] = '/'", "importing it changes the environment"),
+        ("import warnings; warnings.simplefilter('ignore')", "importing it changes the warning filters"),
+        ("print('hello')", "importing it prints 'hello'"),
+        (
+            "import time\nbegan = time.process_time()\nwhile time.process_time() < began + 2.1: pass",
+            "CPU seconds, more than 2",
+        ),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_an_import_with_side_effects_is_told_of(tmp_path: Path, monkeypatch, source: str, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        observed(tmp_path, monkeypatch, source)
+
+
+def pytest_run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_pytest_checks_what_a_distribution_registers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    information = tmp_path / "nmt_broken-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: nmt-broken\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text("[nmt.cells]\nmixing = nmt_broken:Mixing\n")
+    (tmp_path / "nmt_broken.py").write_text(
+        "from nmt.cells.gru import GRUCell\n\n\n"
+        "class Mixing(GRUCell):\n"
+        "    '''Mixes sentences.'''\n\n"
+        "    def project(self, xs):\n"
+        "        return super().project(xs - xs.mean(0))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = pytest_run("--nmt-plugin", "nmt-broken", folder=tmp_path)
+    assert done.returncode == 1
+    assert "nmt-broken: cell mixing: project treats positions and rows alike" in done.stdout
+    assert "project gives row 0 of 6 something else than that row alone; project each position by itself" in done.stdout
+    unknown = pytest_run("--nmt-plugin", "nmt-brokn", folder=tmp_path)
+    assert unknown.returncode == 4
+    assert "did you mean nmt-broken?" in unknown.stderr

@@ -105,6 +105,19 @@ def a_step_keeps_shapes_and_types(subject: Subject) -> None:
     )
 
 
+def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
+    """Beams share tensors; engines run a step again."""
+    cell = subject.make()
+    projected, state = one_step(cell)
+    before = [tensor.clone() for tensor in (projected, *state)]
+    cell.step(projected, state)
+    expect(
+        unchanged(before, [projected, *state]),
+        "a step writes into the tensors it was given",
+        "make new tensors instead of changing in place",
+    )
+
+
 def any_state_a_decoder_may_start_from_is_good(subject: Subject) -> None:
     """State tensors of one axis anywhere in (-1, 1)."""
     cell = subject.make()
@@ -117,19 +130,6 @@ def any_state_a_decoder_may_start_from_is_good(subject: Subject) -> None:
         all(bool(t.isfinite().all()) for t in (output, *following, *(g for g in gradients if g is not None))),
         "a step from a state with values in (-1, 1) isn't finite",
         "give state tensors that must not be set from outside more than one axis ([1, H], say)",
-    )
-
-
-def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
-    """Beams share tensors; engines run a step again."""
-    cell = subject.make()
-    projected, state = one_step(cell)
-    before = [tensor.clone() for tensor in (projected, *state)]
-    cell.step(projected, state)
-    expect(
-        unchanged(before, [projected, *state]),
-        "a step writes into the tensors it was given",
-        "make new tensors instead of changing in place",
     )
 
 
@@ -163,7 +163,7 @@ def a_row_depends_on_that_row_alone(subject: Subject) -> None:
         )
 
 
-def project_treats_positions_alike(subject: Subject) -> None:
+def project_treats_positions_and_rows_alike(subject: Subject) -> None:
     """It is computed for all steps at once in training and for one step in search."""
     cell = subject.make()
     xs = some_input()
@@ -172,6 +172,12 @@ def project_treats_positions_alike(subject: Subject) -> None:
         expect(
             whole.shape[:2] == xs.shape[:2] and same(whole[:, t], cell.project(xs[:, t])),
             f"project of [B, T, I] gives something else at step {t} than project of that step alone",
+            "project each position by itself: [..., I] -> [..., G]",
+        )
+    for row in range(ROWS):
+        expect(
+            same(whole[row : row + 1], cell.project(xs[row : row + 1])),
+            f"project gives row {row} of {ROWS} something else than that row alone",
             "project each position by itself: [..., I] -> [..., G]",
         )
 
@@ -233,11 +239,11 @@ STEP_CHECKS: tuple[Callable[[Subject], None], ...] = (
     it_is_a_cell_of_the_sizes_it_was_given,
     its_first_state_is_what_state_shapes_says,
     a_step_keeps_shapes_and_types,
-    any_state_a_decoder_may_start_from_is_good,
     a_step_changes_none_of_its_inputs,
+    any_state_a_decoder_may_start_from_is_good,
     a_step_depends_on_nothing_but_what_it_is_given,
     a_row_depends_on_that_row_alone,
-    project_treats_positions_alike,
+    project_treats_positions_and_rows_alike,
     a_whole_step_is_project_and_step,
     noise_is_drawn_for_training_alone,
     randomness_comes_from_noise_alone,
