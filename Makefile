@@ -12,11 +12,14 @@ help:
 	@echo "make test    run the tests (under six minutes)"
 	@echo "make check   formatting, lint, types, import layers, tests"
 
-$(READY): pyproject.toml constraints.txt
+# The plugins are installed as anybody's are; nothing but their entry points tells nmt of them.
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+
+$(READY): pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -c 'import sys; sys.exit("nmt needs Python 3.11 or later; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' $(patsubst %/pyproject.toml,-e ./%,$(PLUGINS))
 	@touch $@
 
 demo: $(READY)
