@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from nmt.errors import UserError
+from nmt.errors import RunError, UserError
 from nmt.recipe import Precision
 
 
@@ -39,3 +42,65 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Computing products in `dtype`, or nothing special for None."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Where wanted, torch uses only algorithms that give the same bits each time, and refuses to run any other.
+
+    On CUDA this includes cuDNN's choice of algorithms and cuBLAS's workspace. The workspace is chosen with the first
+    product that a process computes there, so a program that has used the GPU before must have set
+    CUBLAS_WORKSPACE_CONFIG=:4096:8 itself.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
+"""As the allocators of the CPU, MPS, and cuBLAS and cuDNN say it, each in a RuntimeError of no class of its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the processor or of a device, was not enough."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what is held for later, after memory was not enough."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+@contextmanager
+def limits_in_words(place: str) -> Iterator[None]:
+    """Turn what the machine can't do, met in here, into a RunError at `place`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        if is_out_of_memory(error):
+            remedy = "use a smaller model or smaller batches, or a machine with more memory"
+            raise RunError(f"memory was not enough ({reason})", remedy, place=place) from error
+        if "deterministic" in reason:
+            remedy = "leave out train.deterministic, or choose another component"
+            raise RunError(
+                f"not everything can be computed deterministically ({reason})", remedy, place=place
+            ) from error
+        raise

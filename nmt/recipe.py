@@ -242,6 +242,11 @@ class Train(Section):
     """auto: cuda, else mps, else cpu."""
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     """Processor threads; torch's own choice unless given."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits each time, or an error: slower on a GPU, where an exact resume needs it.
+    On a CPU the usual ones do, for the same number of threads."""
+    spike: Annotated[float, Field(gt=1.0)] | None = None
+    """An update whose loss is more than this many times the usual one is logged with its lines; it is still applied."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of a moving average of the weights, which validation and checkpoints then use."""
     validate_every: Positive = 500

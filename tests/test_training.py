@@ -16,10 +16,8 @@ from nmt.device import autocast_type
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe, write_recipe
-from nmt.training import updater as updater_module
 from nmt.training.averaging import average
 from nmt.training.course import Course
-from nmt.training.objectives import Loss
 from nmt.training.run import build, train
 from nmt.training.updater import Updater
 from nmt.translator import Translator
@@ -68,7 +66,7 @@ def test_a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(
     train(small_recipe(*overrides), out=tmp_path / "whole")
     train(small_recipe(*overrides, "train.updates=8"), out=tmp_path / "parts")
     torch.rand(5)
-    train(small_recipe(*overrides), out=tmp_path / "parts")
+    train(small_recipe(*overrides), out=tmp_path / "parts", accept=["train.updates"])
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     for each in (records(tmp_path / "parts", "validation"), records(tmp_path / "whole", "validation")):
         assert [record["update"] for record in each] == [4, 8, 12]
@@ -78,7 +76,7 @@ def test_subword_sampling_resumes_too(tmp_path: Path, small_recipe: Make) -> Non
     overrides = ["tokenizer={model_type: unigram, vocab_size: 40, byte_fallback: false, sampling: {alpha: 0.3}}"]
     train(small_recipe(*overrides), out=tmp_path / "whole")
     train(small_recipe(*overrides, "train.updates=4"), out=tmp_path / "parts")
-    train(small_recipe(*overrides), out=tmp_path / "parts")
+    train(small_recipe(*overrides), out=tmp_path / "parts", accept=["train.updates"])
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
 
 
@@ -102,7 +100,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     stopped = checkpoints.update_of(checkpoints.newest(tmp_path / "run", print))
     assert 0 < stopped < 4000
     end = 4 * (stopped // 4) + 8
-    train(small_recipe(f"train.updates={end}", *settings), out=tmp_path / "run")
+    train(small_recipe(f"train.updates={end}", *settings), out=tmp_path / "run", accept=["train.updates"])
     train(small_recipe(f"train.updates={end}", *settings), out=tmp_path / "whole")
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
 
@@ -132,21 +130,48 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     assert files_of(tmp_path) == files_of(whole)
 
 
-def test_a_changed_recipe_is_refused_key_by_key_but_what_is_harmless_is_not(tmp_path: Path, small_recipe: Make) -> None:
+def test_a_changed_recipe_is_refused_with_both_values_of_each_key(tmp_path: Path, small_recipe: Make) -> None:
     train(small_recipe("train.updates=4"), out=tmp_path)
-    with pytest.raises(UserError) as caught:
-        train(small_recipe("train.updates=8", "seed=7", "model.encoder.hidden_size=9"), out=tmp_path)
-    lines = str(caught.value).splitlines()
-    assert any(line.endswith("model.encoder.hidden_size was 8 and is now 9") for line in lines)
-    assert any(line.endswith("seed was 1 and is now 7") for line in lines)
-    assert not any("updates" in line for line in lines)
-    train(small_recipe("train.updates=8", "train.report_every=2"), out=tmp_path)
+    before = (tmp_path / "recipe.yaml").read_bytes()
+    changed = small_recipe("train.updates=8", "seed=7", "model.encoder.hidden_size=9")
+    for accept in ([], ["train.updates"]):
+        with pytest.raises(UserError) as caught:
+            train(changed, out=tmp_path, accept=accept)
+        assert str(caught.value).splitlines() == [
+            f"{tmp_path}/recipe.yaml: model.encoder.hidden_size was 8 and is now 9",
+            f"{tmp_path}/recipe.yaml: seed was 1 and is now 7",
+            f"{tmp_path}/recipe.yaml: train.updates was 4 and is now 8",
+            "this folder was begun with another recipe; train into another with --out",
+        ]
+    assert (tmp_path / "recipe.yaml").read_bytes() == before
+
+
+def test_harmless_changes_are_accepted_by_name_and_told(
+    tmp_path: Path, small_recipe: Make, capsys: pytest.CaptureFixture
+) -> None:
+    train(small_recipe("train.updates=4"), out=tmp_path)
+    longer = small_recipe("train.updates=8", "search.beam=3")
+    for accept in ([], ["train.updates"], ["search"]):
+        with pytest.raises(UserError, match=r"these changes are harmless: add --accept search\.beam,train\.updates;"):
+            train(longer, out=tmp_path, accept=accept)
+    capsys.readouterr()
+    train(longer, out=tmp_path, accept=["search", "train.updates"])
+    assert "recipe.yaml: train.updates was 4 and is now 8: accepted" in capsys.readouterr().err
+    assert checkpoints.update_of(checkpoints.newest(tmp_path, print)) == 8
+    train(longer, out=tmp_path)  # from now on it is the folder's recipe
+
+
+@pytest.mark.parametrize("key", ["seed", "model.encoder.hidden_size", "train", "train.update", ""])
+def test_only_harmless_keys_can_be_accepted(tmp_path: Path, small_recipe: Make, key: str) -> None:
+    with pytest.raises(UserError, match="a change of this key is not harmless; harmless are "):
+        train(small_recipe(), out=tmp_path / "run", accept=[key])
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path: Path, small_recipe: Make) -> None:
     from nmt.training.folder import claimed
 
-    with claimed(tmp_path, small_recipe()), pytest.raises(UserError, match="another training is running"):
+    with claimed(tmp_path, small_recipe(), (), print), pytest.raises(UserError, match="another training is running"):
         train(small_recipe(), out=tmp_path)
 
 
@@ -175,40 +200,6 @@ def test_any_metric_may_choose_the_best(tmp_path: Path, small_recipe: Make, metr
     values = {record["update"]: record[metric] for record in records(tmp_path, "validation")}
     wanted = min(values.values()) if metric == "perplexity" else max(values.values())
     assert values[checkpoints.update_of(checkpoints.best(tmp_path))] == wanted
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
-    """Make the loss of these updates NaN."""
-    true, count = updater_module.cross_entropy, iter(range(1, 1000))
-
-    def poisoned(*arguments: object) -> Loss:
-        loss = true(*arguments)
-        factor = float("nan") if next(count) in updates else 1.0
-        return Loss(loss.objective * factor, loss.negative_log_likelihood * factor)
-
-    monkeypatch.setattr(updater_module, "cross_entropy", poisoned)
-
-
-def test_an_update_with_nan_is_not_applied_and_its_lines_are_named(
-    tmp_path: Path, small_recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    poison(monkeypatch, {2, 3, 5})
-    train(small_recipe(), out=tmp_path)
-    errors = capsys.readouterr().err
-    assert errors.count("the update was not applied (training pairs of lines ") == 3
-    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
-
-
-def test_three_updates_with_nan_in_a_row_end_the_run_with_the_last_checkpoint_kept(
-    tmp_path: Path, small_recipe: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    poison(monkeypatch, {6, 7, 8})
-    with pytest.raises(RunError, match="3 updates in a row") as caught:
-        train(small_recipe(), out=tmp_path)
-    assert caught.value.exit_code == 1
-    newest = checkpoints.newest(tmp_path, print)
-    assert checkpoints.update_of(newest) == 4
-    assert Translator.load(tmp_path).translate(["1 2"])
 
 
 def some_batches(recipe: Recipe, folder: Path) -> tuple[Updater, list]:

@@ -11,7 +11,10 @@ from nmt.commands.command import Parser, run
 EPILOG = """\
 Keys of the recipe are overridden behind it:
   nmt-train recipes/en-fr.yaml train.updates=100 model.encoder.cell=gru
-The same command again goes on from the newest checkpoint. Ctrl-C and SIGTERM save and leave (exit codes 130 and 143).
+The same command again goes on from the newest checkpoint. With another recipe it is refused, key by key; to train
+longer, or keep or show something else, name the keys that may change:
+  nmt-train recipes/en-fr.yaml train.updates=40000 --accept train.updates
+Ctrl-C and SIGTERM save and leave (exit codes 130 and 143).
 On a terminal there is a progress bar; otherwise each report is a JSON line. Both are in the folder's metrics.jsonl.
 """
 
@@ -22,6 +25,9 @@ def parser() -> Parser:
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that take precedence")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/NAME)")
+    parser.add_argument(
+        "--accept", metavar="KEYS", default="", help="harmless keys that may differ from the folder's recipe: A,B"
+    )
     parser.add_argument(
         "--check", action="store_true", help="check the recipe, its components and files; train nothing"
     )
@@ -49,8 +55,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from nmt.training.stopping import StoppedError
 
     out = Path(arguments.out) if arguments.out else None
+    accept = [key.strip() for key in arguments.accept.split(",") if key.strip()]
     try:
-        folder = train(arguments.recipe, arguments.overrides, out=out)
+        folder = train(arguments.recipe, arguments.overrides, out=out, accept=accept)
     except StoppedError as stopped:
         print(f"nmt-train: {stopped}: saved; the same command goes on from here", file=sys.stderr)
         return stopped.exit_code

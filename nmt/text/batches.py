@@ -41,6 +41,17 @@ class Batch:
         source, target = self.source.to(device, non_blocking=True), self.target.to(device, non_blocking=True)
         return Batch(source, self.source_lengths, target, self.target_lengths, self.lines)
 
+    def split(self) -> tuple[Batch, Batch]:
+        """Its first and its second half of sentences, each as wide as its own longest. For two sentences or more."""
+        middle = len(self.lines) // 2
+        return self._part(slice(None, middle)), self._part(slice(middle, None))
+
+    def _part(self, rows: slice) -> Batch:
+        source_lengths, target_lengths = self.source_lengths[rows], self.target_lengths[rows]
+        source = self.source[rows, : int(source_lengths.max())]
+        target = self.target[rows, : int(target_lengths.max())]
+        return Batch(source, source_lengths, target, target_lengths, self.lines[rows])
+
 
 class BatchPlan:
     """Which pairs make which batch in each epoch.

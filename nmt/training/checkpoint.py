@@ -51,11 +51,16 @@ def load(checkpoint: Path, updater: Updater, course: Course, learning_rate: Lear
             "go on with the version of nmt that environment.json names, or train anew into another folder",
             place=str(checkpoint),
         )
-    load_weights(updater.final_weights(), checkpoint / "model.safetensors")
-    _load_training_tensors(updater, checkpoint / "training.safetensors")
+    load_learnt(checkpoint, updater)
     course.load_state(state["course"])
     learning_rate.load_state(state["learning_rate"])
-    updater.scaler.load_state_dict(state["scaler"])
+
+
+def load_learnt(checkpoint: Path, updater: Updater) -> None:
+    """Take weights, average, the optimiser's moments and the loss scale from a checkpoint; not where the run stands."""
+    load_weights(updater.final_weights(), checkpoint / "model.safetensors")
+    _load_training_tensors(updater, checkpoint / "training.safetensors")
+    updater.scaler.load_state_dict(json.loads((checkpoint / "state.json").read_text())["scaler"])
 
 
 def _training_tensors(updater: Updater) -> dict[str, Tensor]:
@@ -90,6 +95,7 @@ def _load_training_tensors(updater: Updater, path: Path) -> None:
             parameter = weights[parameter_name]
             # Counters (0-d) stay on the CPU unless a fused kernel wants them beside the parameter.
             moments.setdefault(parameter, {})[key] = tensor.to(parameter.device)
+    updater.optimizer.state.clear()
     updater.optimizer.state.update(moments)
 
 

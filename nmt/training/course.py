@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -24,6 +25,14 @@ class Course:
     """Time spent training, over all starts."""
     faults: int = 0
     """Updates passed over, one after the other, because of a NaN or Inf."""
+    rollbacks: int = 0
+    """Returns to older weights since the best."""
+    sound: int = 0
+    """The update of the newest validation, if its loss was a finite number; else 0."""
+    usual_loss: float | None = None
+    """Mean loss of a target token over the last updates, the newest counting most."""
+    dropped: int = 0
+    """Training pairs left out because memory was not enough for one alone."""
     waited: int = 0
     """Validations since the best."""
     best: list[tuple[float, int]] = field(default_factory=list)
@@ -38,7 +47,8 @@ class Course:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         for item in fields(self):
-            setattr(self, item.name, state[item.name])
+            if item.name in state:  # else it is newer than the state, and its default is right
+                setattr(self, item.name, state[item.name])
         self.best = [(float(cost), int(update)) for cost, update in self.best]
 
     def over(self, settings: Train) -> bool:
@@ -52,8 +62,21 @@ class Course:
 
     def validated(self, cost: float, keep: int) -> None:
         """Hear of a validation at this update: its cost, and how many of the best to remember."""
-        self.waited = 0 if not self.best or cost < self.best[0][0] else self.waited + 1
+        better = not self.best or cost < self.best[0][0]
+        self.waited = 0 if better else self.waited + 1
+        self.rollbacks = 0 if better else self.rollbacks
+        self.sound = self.update if math.isfinite(cost) else 0
         self.best = sorted([*self.best, (cost, self.update)])[:keep]
+
+    def good(self) -> list[int]:
+        """Updates whose checkpoints training can go back to, the first choice first.
+
+        The newest that was validated; the second time without a new best in between, when that one may be where it goes
+        wrong, the best. A checkpoint written on a signal is none of them: a stop must not change what comes of a run.
+        """
+        newest = [self.sound] if self.sound and not self.rollbacks else []
+        best = [update for cost, update in self.best[:1] if math.isfinite(cost)]
+        return list(dict.fromkeys(newest + best))
 
 
 def cost_of(metric: Metric, value: float) -> float:

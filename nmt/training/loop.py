@@ -10,10 +10,10 @@ from itertools import count
 from pathlib import Path
 
 from nmt import checkpoints, recipe
-from nmt.errors import RunError
 from nmt.text.batches import Batch, BatchPlan, prefetch
 from nmt.training.checkpoint import prune, save
 from nmt.training.course import Course, cost_of
+from nmt.training.faults import Faults
 from nmt.training.progress import Progress
 from nmt.training.schedules import LearningRate
 from nmt.training.seeds import seed_of
@@ -21,9 +21,6 @@ from nmt.training.stopping import Stop, StoppedError
 from nmt.training.updater import Applied, Updater
 from nmt.training.validation import Validation, using
 from nmt.translator import Translator
-
-MAX_FAULTS = 3
-"""Updates with a loss or gradient that is no finite number, one after the other, that end a run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ class Loop:
     learning_rate: LearningRate
     course: Course
     progress: Progress
+    faults: Faults
 
     def run(self) -> None:
         """Train until the course is over. Raises StoppedError after a signal, with everything saved."""
@@ -60,7 +58,7 @@ class Loop:
                 rate = self.learning_rate.at(number)
                 applied = self.updater.update(group.batches, number, rate, seed_of(self.seed, number))
                 course.update, course.epoch, course.step = number, group.epoch, group.step
-                self._note_fault(group, applied)
+                self.faults.note(applied)
                 window.add(applied)
                 self.progress.advance()
                 if number % settings.report_every == 0:
@@ -94,32 +92,14 @@ class Loop:
 
         return prefetch(groups())
 
-    def _note_fault(self, group: Group, applied: Applied) -> None:
-        if applied.applied:
-            self.course.faults = 0
-            return
-        self.course.faults += 1
-        lines = sorted(int(line) for batch in group.batches for line in batch.lines)
-        shown = ", ".join(map(str, lines[:10])) + (f" and {len(lines) - 10} more" if len(lines) > 10 else "")
-        self.progress.say(
-            f"update {self.course.update}: the loss or its gradient is no finite number; the update was not applied "
-            f"(training pairs of lines {shown})"
-        )
-        if self.course.faults >= MAX_FAULTS:
-            raise RunError(
-                f"{MAX_FAULTS} updates in a row had no finite loss or gradient",
-                "lower the learning rate or look at the named lines; the last checkpoint is kept",
-                place=str(self.folder),
-            )
-
     def _validate(self) -> None:
         """Measure, save, keep the best and the newest, and see whether training is over."""
         course, settings = self.course, self.settings
         with using(self.updater.model, self.updater.final_weights()):
             values = self.validation.run(self.updater.model, self.translator)
-        cost = cost_of(settings.best_metric, values[settings.best_metric])
-        if math.isnan(cost):
-            cost = math.inf
+        # A model whose loss is no finite number is the worst there is, whatever BLEU it may have.
+        finite = math.isfinite(values["loss"])
+        cost = cost_of(settings.best_metric, values[settings.best_metric]) if finite else math.inf
         course.validated(cost, settings.keep_best)
         self.learning_rate.validated(cost)
         course.over(settings)

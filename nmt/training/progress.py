@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 Record = dict[str, Any]
-"""One report or validation: `event`, `update` and numbers."""
+"""A report, a validation or something that went wrong: `event`, `update` and what belongs to it."""
 
 
 class Progress:
-    """Takes reports and validations: a bar on a terminal, else a JSON line each on stdout; always metrics.jsonl."""
+    """Takes records: a bar on a terminal, else a JSON line each on stdout; always metrics.jsonl."""
 
     def __init__(self, run: Path, updates: int, start: int) -> None:
         self._path = run / "metrics.jsonl"
@@ -43,19 +44,29 @@ class Progress:
 
     def record(self, record: Record) -> None:
         """Keep a report or a validation, and show it."""
-        line = json.dumps(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        if self._bar is None:
-            print(line, flush=True)
-        elif record["event"] == "report":
+        self._keep(record)
+        if self._bar is not None and record["event"] == "report":
             self._bar.set_postfix_str(_short(record))
-        else:
+        elif self._bar is not None:
             self._bar.write(_short(record), file=sys.stderr)
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "update":
                     self._board.add_scalar(f"{record['event']}/{name}", value, record["update"])
+
+    def incident(self, record: Record, message: str) -> None:
+        """Keep what went wrong as a record, and tell it in words."""
+        self._keep(record)
+        self.say(message)
+
+    def _keep(self, record: Record) -> None:
+        """A line of metrics.jsonl and, without a bar, of stdout; JSON has no NaN, so it becomes null."""
+        numbers = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
+        line = json.dumps(numbers, allow_nan=False)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self._bar is None:
+            print(line, flush=True)
 
     def say(self, message: str) -> None:
         """A line for the person, on stderr."""

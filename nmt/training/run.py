@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoints
-from nmt.device import autocast_type, choose_device
+from nmt.device import autocast_type, choose_device, deterministic, limits_in_words
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
+from nmt.model.weights import named_weights
 from nmt.options import Choice
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe
@@ -25,6 +26,7 @@ from nmt.text.tokenizer import Tokenizers, make_tokenizers
 from nmt.training.checkpoint import resume
 from nmt.training.course import Course
 from nmt.training.environment import environment
+from nmt.training.faults import Faults
 from nmt.training.folder import begin, claimed
 from nmt.training.loop import Loop
 from nmt.training.progress import Progress
@@ -34,20 +36,33 @@ from nmt.training.validation import Validation
 from nmt.translator import Translator
 
 
-def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Path:
+def train(
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    accept: Sequence[str] = (),
+) -> Path:
     """Train what a recipe describes; the folder of the run, ``runs/NAME`` unless `out` names another.
 
-    The same call again goes on from the newest checkpoint, or returns at once where training is over.
+    The same call again goes on from the newest checkpoint, or returns at once where training is over. Keys that have
+    changed since must be harmless and named in `accept`: see `nmt.training.folder.HARMLESS`.
     Raises UserError for what the user can put right, StoppedError after SIGINT or SIGTERM with everything saved.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
+    with limits_in_words(str(folder)), deterministic(recipe.train.deterministic):
+        _train(recipe, folder, accept)
+    return folder
+
+
+def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
     device = choose_device(recipe.train.device)
     dtype = autocast_type(recipe.train.precision, device)
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-    with claimed(folder, recipe) as begun:
+    with claimed(folder, recipe, accept, _say) as begun:
         tokenizers = Tokenizers.load(folder) if begun else make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
         training, validation = _stores(recipe, tokenizers)
         model = build(recipe, tokenizers).to(device)
@@ -55,15 +70,17 @@ def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: st
             tokenizers.save(folder)
         begin(folder, recipe)
         checkpoints.write_text(folder / "environment.json", json.dumps(environment(recipe, device), indent=1) + "\n")
-        updater = Updater(model, recipe.train, device, dtype)
-        course = Course()
+        updater, course = Updater(model, recipe.train, device, dtype), Course()
         learning_rate = LearningRate(recipe.train.optimizer.learning_rate, recipe.train.schedule, recipe.train.updates)
         resumed = resume(folder, updater, course, learning_rate, _say)
         if course.over(recipe.train):
             _say(f"{folder}: nothing to do, training is over ({course.ended})")
-            return folder
+            return
         _say(_summary(recipe, model, training, device, dtype, course.update if resumed else None))
         with Progress(folder, recipe.train.updates, course.update) as progress:
+            faults = Faults(
+                folder, recipe.train, updater, course, progress, lambda: named_weights(build(recipe, tokenizers))
+            )
             Loop(
                 folder=folder,
                 settings=recipe.train,
@@ -75,8 +92,8 @@ def train(recipe: Recipe | str | Path, overrides: Sequence[str] = (), *, out: st
                 learning_rate=learning_rate,
                 course=course,
                 progress=progress,
+                faults=faults,
             ).run()
-    return folder
 
 
 def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:

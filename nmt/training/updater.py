@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from nmt import recipe
-from nmt.device import autocast
+from nmt.device import autocast, free_memory, is_out_of_memory
 from nmt.model.seq2seq import Seq2Seq
 from nmt.model.weights import named_weights
 from nmt.text.batches import Batch
 from nmt.training.objectives import Loss, cross_entropy
 from nmt.training.optimizers import build_optimizer
 from nmt.training.schedules import gold_share
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch as it was trained on: whole, or a piece of one that memory was not enough for."""
+
+    batch: Batch
+    loss: float
+    """Negative log-likelihood of a target token, in nats."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,14 @@ class Applied:
     negative_log_likelihood: float
     gradient_norm: float
     applied: bool
-    """False where the loss or a gradient was no finite number, and the weights were left as they were."""
+    """Whether the weights were moved."""
+    fault: bool
+    """Whether they weren't for a loss or a gradient that is no finite number, and loss scaling does not explain it."""
+    parts: tuple[Part, ...]
+    split: tuple[Batch, ...] = ()
+    """Batches that memory was not enough for, and that were split."""
+    dropped: tuple[int, ...] = ()
+    """Lines of the pairs that it was not enough for alone; they were left out."""
 
 
 class Updater:
@@ -43,26 +60,66 @@ class Updater:
         self._settings = settings
         self._device = device
         self._dtype = dtype
+        self._initial_scale = self.scaler.state_dict()
 
     def update(self, batches: Sequence[Batch], number: int, learning_rate: float, seed: int) -> Applied:
-        """Apply the mean gradient over all target tokens of `batches`. `seed` decides dropout and sampling."""
-        torch.manual_seed(seed)
+        """Apply the mean gradient over all target tokens of `batches`. `seed` decides dropout and sampling.
+
+        A batch that memory is not enough for is split in two until it is: the same gradient, but for rounding and for
+        other random numbers in dropout and sampling. A pair that doesn't fit alone is left out.
+        """
+        share = gold_share(self._settings.teacher_forcing, number)
         self.model.train()
+        batches, split, dropped = list(batches), [], []
+        likelihoods = self._differentiate(batches, share, seed)
+        while len(likelihoods) < len(batches):
+            large = batches[len(likelihoods)]
+            self.optimizer.zero_grad(set_to_none=True)
+            free_memory(self._device)
+            if len(large.lines) == 1:
+                dropped.append(int(large.lines[0]))
+                del batches[len(likelihoods)]
+            else:
+                split.append(large)
+                batches[len(likelihoods) : len(likelihoods) + 1] = large.split()
+            likelihoods = self._differentiate(batches, share, seed)
+        applied = self._apply(batches, likelihoods, learning_rate)
+        return replace(applied, split=tuple(split), dropped=tuple(dropped))
+
+    def begin_again(self, weights: Mapping[str, Tensor]) -> None:
+        """Go back to the start of training, with the weights given by name."""
+        with torch.no_grad():
+            for name, tensor in self._weights.items():
+                tensor.copy_(weights[name])
+                if self.average is not None:
+                    self.average[name].copy_(weights[name])
+        self.optimizer.state.clear()
+        self.scaler.load_state_dict(self._initial_scale)
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """The weights to validate and translate with: the moving average where there is one."""
+        return self._weights if self.average is None else self.average
+
+    def _differentiate(self, batches: Sequence[Batch], share: float, seed: int) -> list[Tensor]:
+        """Leave the gradients of all `batches` together; the negative log-likelihood of each.
+
+        Of fewer, where memory was not enough for the next one: what its backward pass had already added can't be told
+        from the rest, so the gradients are worth nothing then, and all is done anew from the same seed.
+        """
+        torch.manual_seed(seed)
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(int(batch.target_lengths.sum()) - len(batch.target_lengths) for batch in batches)
-        likelihoods = []
+        tokens = sum(_tokens(batch) for batch in batches)
+        likelihoods: list[Tensor] = []
         for batch in batches:
-            loss = self._loss(batch, gold_share(self._settings.teacher_forcing, number))
-            self.scaler.scale(loss.objective / tokens).backward()
+            try:
+                loss = self._loss(batch, share)
+                self.scaler.scale(loss.objective / tokens).backward()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                break  # the error, and the tensors that its frames hold, must be gone before the next try
             likelihoods.append(loss.negative_log_likelihood)
-        likelihood = float(torch.stack(likelihoods).sum())
-        self.scaler.unscale_(self.optimizer)
-        norm = self._clip()
-        # With fp16 a gradient may overflow now and then; the scaler passes over that update and lowers its scale.
-        finite = likelihood < float("inf") and (self.scaler.is_enabled() or norm < float("inf"))
-        if finite:
-            self._step(learning_rate)
-        return Applied(tokens, likelihood, norm, finite)
+        return likelihoods
 
     def _loss(self, batch: Batch, share: float) -> Loss:
         batch = batch.to(self._device)
@@ -73,6 +130,23 @@ class Updater:
             return cross_entropy(
                 self.model.decoder.output, features, following, batch.target_lengths - 1, self._settings.label_smoothing
             )
+
+    def _apply(self, batches: Sequence[Batch], likelihoods: Sequence[Tensor], learning_rate: float) -> Applied:
+        """Move the weights along the gradients, unless those or the loss are no finite numbers."""
+        if not batches:
+            return Applied(0, 0.0, 0.0, applied=False, fault=False, parts=())
+        losses = torch.stack(list(likelihoods)).tolist()
+        parts = tuple(Part(batch, loss / _tokens(batch)) for batch, loss in zip(batches, losses, strict=True))
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        finite = math.isfinite(sum(losses)) and math.isfinite(norm)
+        # With fp16 a gradient overflows now and then, and the scaler lowers its scale; at 1 that explains nothing.
+        scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
+        if finite:
+            self._step(learning_rate)
+        self.scaler.update()
+        fault = not finite and (not math.isfinite(sum(losses)) or scale <= 1.0)
+        return Applied(sum(map(_tokens, batches)), sum(losses), norm, applied=finite, fault=fault, parts=parts)
 
     def _clip(self) -> float:
         """Clip by value, then by norm; the norm before either."""
@@ -90,15 +164,15 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.scaler.step(self.optimizer)
-        self.scaler.update()
         if self.average is not None and self._settings.ema:
             with torch.no_grad():
                 for name, average in self.average.items():
                     _toward(average, self._weights[name], 1.0 - self._settings.ema)
 
-    def final_weights(self) -> dict[str, Tensor]:
-        """The weights to validate and translate with: the moving average where there is one."""
-        return self._weights if self.average is None else self.average
+
+def _tokens(batch: Batch) -> int:
+    """Target tokens that are predicted: all but the begin marks."""
+    return int(batch.target_lengths.sum()) - len(batch.target_lengths)
 
 
 def _toward(average: Tensor, weight: Tensor, share: float) -> None:
