@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check wheels format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    train an English-French model on two cores in five minutes, and translate with it"
 	@echo "make test    run the tests (under six minutes)"
 	@echo "make check   formatting, lint, types, import layers, tests"
+	@echo "make wheels  build nmt and two plugins, install them into a fresh environment, train and translate there"
 
 # The plugins are installed as anybody's are; nothing but their entry points tells nmt of them.
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
@@ -32,7 +33,11 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard plugins/*/nmt_*)
 	$(BIN)/python -m pytest
+
+wheels:
+	@PYTHON=$(PYTHON) sh plugins/wheels.sh
 
 format: $(READY)
 	$(BIN)/ruff format .
