@@ -12,7 +12,16 @@ import nmt
 PACKAGE = Path(nmt.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 ROWS = (
-    ("nmt.errors", "nmt.registry", "nmt.options", "nmt.recipe", "nmt.recipe_file", "nmt.checkpoints", "nmt.device"),
+    (
+        "nmt.errors",
+        "nmt.registry",
+        "nmt.options",
+        "nmt.recipe",
+        "nmt.recipe_file",
+        "nmt.checkpoints",
+        "nmt.locks",
+        "nmt.device",
+    ),
     ("nmt.cells.state", "nmt.cells.cell", "nmt.cells.engines", "nmt.cells.elman", "nmt.cells.gru", "nmt.cells.lstm"),
     ("nmt.cells.layers", "nmt.attention"),
     ("nmt.model",),

@@ -12,7 +12,7 @@ from random import Random
 
 import sentencepiece
 
-from nmt import recipe
+from nmt import checkpoints, recipe
 from nmt.errors import UserError
 from nmt.text.corpus import Corpus
 from nmt.text.lines import one_line
@@ -153,8 +153,8 @@ class Tokenizer:
         return tuple(self._processor.IdToPiece(list(ids)))
 
     def save(self, path: Path) -> None:
-        """Write the model to a file."""
-        path.write_bytes(self._serialized)
+        """Write the model to a file, whole or not at all."""
+        checkpoints.write_bytes(path, self._serialized)
 
     def fingerprint(self) -> str:
         """A hash of the model."""

@@ -26,10 +26,8 @@ def average(run: Path, chosen: Sequence[Path]) -> Path:
         raise UserError("no checkpoint here", "train with keep_last or keep_best above 1", place=str(run))
     total: dict[str, Tensor] = {}
     for checkpoint in chosen:
-        reason = checkpoints.damage(checkpoint)
-        if reason:
-            raise UserError(reason, "leave this checkpoint out", place=str(checkpoint))
-        weights = load_file(checkpoint / "model.safetensors")
+        with checkpoints.reading(checkpoint):
+            weights = load_file(checkpoint / "model.safetensors")
         if total and {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in total.items()}:
             raise UserError("is of another model", "average checkpoints of one run", place=str(checkpoint))
         for name, tensor in weights.items():

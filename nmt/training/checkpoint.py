@@ -12,21 +12,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nmt import checkpoints
+from nmt import checkpoints, recipe
 from nmt.errors import UserError
 from nmt.model.weights import load_weights, named_weights, save_weights
 from nmt.training.course import Course
 from nmt.training.schedules import LearningRate
 from nmt.training.updater import Updater
 
-FORMAT = 1
-"""Of the checkpoint; goes up when a newer version could not go on from an older one's files."""
-
 
 def save(run: Path, updater: Updater, course: Course, learning_rate: LearningRate) -> Path:
     """Write a checkpoint of this moment: weights to translate with, and all that training needs to go on."""
     state = {
-        "format": FORMAT,
         "course": course.state(),
         "learning_rate": learning_rate.state(),
         "scaler": updater.scaler.state_dict(),
@@ -43,14 +39,8 @@ def save(run: Path, updater: Updater, course: Course, learning_rate: LearningRat
 
 
 def load(checkpoint: Path, updater: Updater, course: Course, learning_rate: LearningRate) -> None:
-    """Go on from a checkpoint. Raises UserError where it was written by another format or for another model."""
+    """Go on from a checkpoint. Raises UserError where it was written for another model."""
     state = json.loads((checkpoint / "state.json").read_text())
-    if state.get("format") != FORMAT:
-        raise UserError(
-            f"written in checkpoint format {state.get('format')}, this version writes {FORMAT}",
-            "go on with the version of nmt that environment.json names, or train anew into another folder",
-            place=str(checkpoint),
-        )
     load_learnt(checkpoint, updater)
     course.load_state(state["course"])
     learning_rate.load_state(state["learning_rate"])
@@ -99,20 +89,45 @@ def _load_training_tensors(updater: Updater, path: Path) -> None:
     updater.optimizer.state.update(moments)
 
 
-def prune(run: Path, course: Course, keep_last: int) -> None:
-    """Delete the checkpoints that are neither among the best nor among the newest `keep_last`."""
-    keep = {update for _, update in course.best}
-    for checkpoint in checkpoints.listed(run)[:-keep_last]:
-        if checkpoints.update_of(checkpoint) not in keep:
-            checkpoints.remove(checkpoint)
+def settle(run: Path, course: Course, settings: recipe.Train) -> None:
+    """Name the best checkpoint, and delete those that are neither among the best nor among the newest.
+
+    What follows every save of a validation. A start does it once more, for it may have been killed in between.
+    """
+    if course.best:
+        named, best = run / checkpoints.BEST, f"{checkpoints.name_of(course.best[0][1])}\n"
+        if not named.exists() or named.read_text() != best:
+            checkpoints.write_text(named, best)
+        _prune(run, course, settings)
+    checkpoints.sweep(run)
+
+
+def _prune(run: Path, course: Course, settings: recipe.Train) -> None:
+    """A checkpoint that a stop has left between validations goes once training is behind it.
+
+    So what is kept in the end doesn't depend on stops. One that is being read stays until the next time, and those of
+    later updates, passed over for their damage, until training comes there.
+    """
+    found = {checkpoints.update_of(path): path for path in checkpoints.listed(run)}
+    behind = [update for update in found if update <= course.update]
+    newest = [update for update in behind if update == course.update or update % settings.validate_every == 0]
+    keep = {*newest[-settings.keep_last :], *(update for _, update in course.best)}
+    for update in behind:
+        if update not in keep:
+            checkpoints.remove(found[update])
 
 
 def resume(
-    run: Path, updater: Updater, course: Course, learning_rate: LearningRate, say: Callable[[str], None]
+    run: Path,
+    updater: Updater,
+    course: Course,
+    learning_rate: LearningRate,
+    settings: recipe.Train,
+    say: Callable[[str], None],
 ) -> bool:
     """Go on from the newest checkpoint of `run` that is whole, if there is one; each damaged one is named to `say`."""
     checkpoint = checkpoints.newest(run, say)
-    if checkpoint is None:
-        return False
-    load(checkpoint, updater, course, learning_rate)
-    return True
+    if checkpoint is not None:
+        load(checkpoint, updater, course, learning_rate)
+    settle(run, course, settings)
+    return checkpoint is not None

@@ -12,6 +12,17 @@ LESS_IS_BETTER: dict[Metric, bool] = {"loss": True, "perplexity": True, "bleu": 
 
 
 @dataclass
+class Sums:
+    """What updates amount to that no report has told of yet."""
+
+    tokens: int = 0
+    """Target tokens trained on."""
+    negative_log_likelihood: float = 0.0
+    gradient_norm: float = 0.0
+    """Of the last update."""
+
+
+@dataclass
 class Course:
     """Counters of a training run, changed by the loop alone."""
 
@@ -22,7 +33,8 @@ class Course:
     tokens: int = 0
     """Target tokens trained on."""
     seconds: float = 0.0
-    """Time spent training, over all starts."""
+    """Time spent training, over all starts. In no checkpoint, so that those of the same training are the same bytes."""
+    unreported: Sums = field(default_factory=Sums)
     faults: int = 0
     """Updates passed over, one after the other, because of a NaN or Inf."""
     rollbacks: int = 0
@@ -42,7 +54,7 @@ class Course:
 
     def state(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
@@ -50,6 +62,7 @@ class Course:
             if item.name in state:  # else it is newer than the state, and its default is right
                 setattr(self, item.name, state[item.name])
         self.best = [(float(cost), int(update)) for cost, update in self.best]
+        self.unreported = Sums(**state["unreported"])
 
     def over(self, settings: Train) -> bool:
         """Whether nothing is left to do; notes why. Says no again when the settings give more updates or patience."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from nmt import checkpoints, recipe
+from nmt import recipe
 from nmt.text.batches import Batch, BatchPlan, prefetch
-from nmt.training.checkpoint import prune, save
-from nmt.training.course import Course, cost_of
+from nmt.training.checkpoint import save, settle
+from nmt.training.course import Course, Sums, cost_of
 from nmt.training.faults import Faults
 from nmt.training.progress import Progress
 from nmt.training.schedules import LearningRate
@@ -51,6 +51,7 @@ class Loop:
     def run(self) -> None:
         """Train until the course is over. Raises StoppedError after a signal, with everything saved."""
         course, settings = self.course, self.settings
+        course.seconds = self.progress.seconds
         window = _Window(course)
         with Stop() as stop:
             for group in self._groups():
@@ -103,33 +104,32 @@ class Loop:
         course.validated(cost, settings.keep_best)
         self.learning_rate.validated(cost)
         course.over(settings)
-        save(self.folder, self.updater, course, self.learning_rate)
-        best = course.best[0][1]
-        checkpoints.write_text(self.folder / "best", f"{checkpoints.name_of(best)}\n")
-        prune(self.folder, course, settings.keep_last)
         position = {"update": course.update, "epoch": course.epoch, "seconds": round(course.seconds, 1)}
         measured = {str(name): value for name, value in values.items()}
-        self.progress.record({"event": "validation", **position, **measured, "best": best})
+        # Recorded before it is saved: the next start drops the records of what wasn't saved, and could not make up one.
+        self.progress.record({"event": "validation", **position, **measured, "best": course.best[0][1]})
+        save(self.folder, self.updater, course, self.learning_rate)
+        settle(self.folder, course, settings)
 
 
 class _Window:
-    """Sums since the last report."""
+    """The time since the last report or validation, and reports."""
 
     def __init__(self, course: Course) -> None:
         self._course = course
         self._seconds_before = course.seconds
         self._began = time.monotonic()
         self._tokens = 0
-        self._likelihood = 0.0
-        self._norm = 0.0
 
     def add(self, applied: Applied) -> None:
         """An update is done."""
         if applied.applied:  # else there is nothing to count, and no number to show
             self._course.tokens += applied.tokens
             self._tokens += applied.tokens
-            self._likelihood += applied.negative_log_likelihood
-            self._norm = applied.gradient_norm
+            sums = self._course.unreported
+            sums.tokens += applied.tokens
+            sums.negative_log_likelihood += applied.negative_log_likelihood
+            sums.gradient_norm = applied.gradient_norm
 
     def seconds(self) -> float:
         """Training time until now, over all starts."""
@@ -138,7 +138,8 @@ class _Window:
     def report(self, course: Course, learning_rate: float) -> dict[str, str | int | float]:
         """One record; brings the course's clock up to date."""
         course.seconds = self.seconds()
-        loss = self._likelihood / max(1, self._tokens)
+        sums, course.unreported = course.unreported, Sums()
+        loss = sums.negative_log_likelihood / max(1, sums.tokens)
         elapsed = time.monotonic() - self._began
         return {
             "event": "report",
@@ -149,5 +150,5 @@ class _Window:
             "perplexity": math.exp(min(loss, 700.0)),
             "tokens_per_second": round(self._tokens / elapsed, 1),
             "learning_rate": learning_rate,
-            "gradient_norm": self._norm,
+            "gradient_norm": sums.gradient_norm,
         }

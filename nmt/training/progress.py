@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
+
+from nmt import checkpoints
 
 Record = dict[str, Any]
 """A report, a validation or something that went wrong: `event`, `update` and what belongs to it."""
@@ -20,7 +23,8 @@ class Progress:
 
     def __init__(self, run: Path, updates: int, start: int) -> None:
         self._path = run / "metrics.jsonl"
-        self._keep_until(start)
+        self.seconds = self._keep_until(start)
+        """Time spent training before `start`, as far as it was recorded."""
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=updates, initial=start, unit="update", dynamic_ncols=True, smoothing=0.1)
@@ -65,6 +69,8 @@ class Progress:
         line = json.dumps(numbers, allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         if self._bar is None:
             print(line, flush=True)
 
@@ -75,18 +81,21 @@ class Progress:
         else:
             print(message, file=sys.stderr, flush=True)
 
-    def _keep_until(self, update: int) -> None:
-        """Drop the records of updates that will be done again, and a line that was cut off."""
+    def _keep_until(self, update: int) -> float:
+        """Drop the records of updates that will be done again, and a line that was cut off; the last's seconds."""
         if not self._path.exists():
-            return
-        kept = []
+            return 0.0
+        kept, seconds = [], 0.0
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["update"] <= update:
+                record = json.loads(line)
+                if record["update"] <= update:
                     kept.append(line + "\n")
+                    seconds = float(record.get("seconds", seconds))
             except (ValueError, KeyError, TypeError):
                 continue
-        self._path.write_text("".join(kept), encoding="utf-8")
+        checkpoints.write_text(self._path, "".join(kept))
+        return seconds
 
 
 def _tensorboard(run: Path) -> Any | None:

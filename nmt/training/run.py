@@ -72,7 +72,7 @@ def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
         checkpoints.write_text(folder / "environment.json", json.dumps(environment(recipe, device), indent=1) + "\n")
         updater, course = Updater(model, recipe.train, device, dtype), Course()
         learning_rate = LearningRate(recipe.train.optimizer.learning_rate, recipe.train.schedule, recipe.train.updates)
-        resumed = resume(folder, updater, course, learning_rate, _say)
+        resumed = resume(folder, updater, course, learning_rate, recipe.train, _say)
         if course.over(recipe.train):
             _say(f"{folder}: nothing to do, training is over ({course.ended})")
             return

@@ -1,0 +1,44 @@
+"""Locks on files, between processes: one ends with the process that has it, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system answers that has no locks; nothing is held there."""
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
+    """Hold the file at `path`: with others who share it, or alone.
+
+    Raises BlockingIOError where another has it and `wait` is false, and FileNotFoundError where it is not there, or no
+    longer once it was waited for. On Windows nothing is held: it deletes no file that is open.
+    """
+    with path.open("rb") as file:
+        _lock(file, shared=shared, wait=wait)
+        if not os.path.samestat(
+            path.stat(), os.fstat(file.fileno())
+        ):  # deleted, and perhaps written anew, while we waited
+            raise FileNotFoundError(errno.ENOENT, "was replaced", str(path))
+        yield
+
+
+def _lock(file: IO[bytes], *, shared: bool, wait: bool) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
