@@ -103,20 +103,14 @@ class Translator:
             raise UserError(
                 "is no model: it has no recipe.yaml", "name a folder that nmt-train made", place=str(folder)
             )
-        if run == folder:
-            checkpoint = checkpoints.best(run)
-        else:
-            checkpoint = folder
-            reason = checkpoints.damage(checkpoint)
-            if reason:
-                raise UserError(reason, "name another checkpoint", place=str(folder))
         if threads is not None:
             torch.set_num_threads(threads)
         recipe = read_recipe(run / "recipe.yaml")
         tokenizers = Tokenizers.load(run)
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
         model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
-        load_weights(named_weights(model), checkpoint / "model.safetensors")
+        with checkpoints.reading_best(run) if run == folder else checkpoints.reading(folder) as checkpoint:
+            load_weights(named_weights(model), checkpoint / "model.safetensors")
         chosen = choose_device(device)
         languages = f"{recipe.data.source_language}-{recipe.data.target_language}"
         return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages, checkpoint=checkpoint.name)
