@@ -19,6 +19,9 @@ Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 
+MAX_BEAM = 1000
+"""Hypotheses kept at each step at most: memory grows with them."""
+
 
 class Section(pydantic.BaseModel):
     """A part of a recipe: strict, frozen."""
@@ -276,17 +279,17 @@ class Train(Section):
 class Search(Section):
     """How translations are searched for; the commands' options take precedence."""
 
-    beam: Positive = 5
+    beam: Annotated[int, Field(gt=0, le=MAX_BEAM)] = 5
     """Hypotheses kept at each step; 1 is greedy search."""
-    length_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """The exponent alpha of the length normalisation."""
     normalization: Literal["average", "gnmt", "none"] = "average"
     """Score: log-probability / length^alpha; / ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); or as it is."""
-    min_length_ratio: Annotated[float, Field(ge=0.0)] = 0.0
+    min_length_ratio: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
     """Least length of a translation, in source tokens."""
-    max_length_ratio: Annotated[float, Field(ge=0.0)] = 2.0
-    """Greatest length, in source tokens, together with max_length_extra."""
-    max_length_extra: Natural = 10
+    max_length_ratio: Annotated[float, Field(ge=0.0, le=1000.0)] = 2.0
+    """Greatest length, in source tokens, together with max_length_extra; 4096 tokens are the most that there are."""
+    max_length_extra: Annotated[int, Field(ge=0, le=4096)] = 10
     """Tokens beyond max_length_ratio times the source's."""
 
 

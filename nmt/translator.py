@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
 import torch
 from torch import Tensor
 
@@ -14,10 +15,12 @@ from nmt.device import choose_device
 from nmt.errors import UserError
 from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import load_weights, named_weights
-from nmt.recipe import Search
+from nmt.options import option_errors
+from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_recipe
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis, Marks
+from nmt.search.loops import loops
 from nmt.search.scoring import score
 from nmt.text.lines import one_line
 from nmt.text.tokenizer import Tokenizers
@@ -30,6 +33,9 @@ MAX_SOURCE_CHARACTERS = 64 * MAX_SOURCE_TOKENS
 
 BATCH_TOKENS = 2048
 """Source tokens of a batch, padding counted."""
+
+ENCODED_CHARACTERS = 16 * MAX_SOURCE_CHARACTERS
+"""Characters split into tokens at a time, before what is too long is cut: it bounds the memory of that."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Translation:
     """In nats, the end mark counted."""
     truncated: bool
     """Whether the sentence was cut for its length, or the translation at its maximum length."""
+    looped: bool
+    """Whether the translation repeats itself as the sentence does not (see `nmt.search.loops`)."""
     source_pieces: tuple[str, ...]
     target_pieces: tuple[str, ...]
     weights: Tensor | None
@@ -62,7 +70,7 @@ class Translation:
         return tuple((s, t) for t, (weight, s) in pairs if weight > 0.0)
 
 
-BLANK = Translation("", 0.0, 0.0, False, (), (), None)
+BLANK = Translation("", 0.0, 0.0, False, False, (), (), None)
 """The translation of a line with nothing in it."""
 
 
@@ -117,8 +125,17 @@ class Translator:
 
     def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
         """The best translation of each sentence, each one line; a blank sentence gives an empty one."""
-        search = self.search if beam is None else Search(**{**self.search.model_dump(), "beam": beam})
-        return [found[0].text for found in self.translations(sentences, search=search)]
+        return [found[0].text for found in self.translations(sentences, search=self.searching(beam=beam))]
+
+    def searching(self, *, beam: int | None = None, length_penalty: float | None = None) -> Search:
+        """The model's search settings with those that are given. Raises UserError where they are out of range."""
+        given = {"beam": beam, "length_penalty": length_penalty}
+        changed = {name: value for name, value in given.items() if value is not None}
+        try:
+            return Search(**{**self.search.model_dump(), **changed})
+        except pydantic.ValidationError as error:
+            first = option_errors(error, Search)[0]
+            raise UserError(first.problem, first.remedy, place=".".join(map(str, first.path))) from error
 
     def translations(
         self,
@@ -131,8 +148,11 @@ class Translator:
     ) -> list[list[Translation]]:
         """The `n_best` translations of each sentence, the best first, in the sentences' order.
 
-        Sentences are searched for in batches of like lengths; what is found doesn't depend on that.
+        Sentences are searched for in batches of like lengths; what is found doesn't depend on that. Raises UserError
+        for an `n_best` above `MAX_BEAM`.
         """
+        if n_best > MAX_BEAM:
+            raise UserError(f"{n_best} best translations are more than {MAX_BEAM}", "ask for fewer")
         self._model.eval()
         encoded = self._encoded(sentences)
         results = [[BLANK] for _ in sentences]
@@ -147,7 +167,8 @@ class Translator:
             )
             for row, hypotheses in zip(rows, found, strict=True):
                 cut = len(_bare(sentences[row])) > MAX_SOURCE_CHARACTERS or len(encoded[row]) > MAX_SOURCE_TOKENS
-                results[row] = [self._translation(encoded[row], cut, hypothesis) for hypothesis in hypotheses]
+                ids = encoded[row][:MAX_SOURCE_TOKENS]
+                results[row] = [self._translation(ids, cut, hypothesis) for hypothesis in hypotheses]
         return results
 
     def score(
@@ -173,8 +194,10 @@ class Translator:
         return results
 
     def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
-        """Ids of source sentences, without marks, not yet cut to MAX_SOURCE_TOKENS."""
-        return self._tokenizers.source.encode_many([one_line(_bare(text)[:MAX_SOURCE_CHARACTERS]) for text in sources])
+        """Ids of source sentences, without marks; of a sentence that is too long, one more than MAX_SOURCE_TOKENS."""
+        texts = [one_line(_bare(text)[:MAX_SOURCE_CHARACTERS]) for text in sources]
+        encode = self._tokenizers.source.encode_many
+        return [ids[: MAX_SOURCE_TOKENS + 1] for group in _portions(texts) for ids in encode(group)]
 
     def _source(self, encoded: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         tokenizer = self._tokenizers.source
@@ -188,7 +211,8 @@ class Translator:
             score=hypothesis.score,
             log_probability=hypothesis.log_probability,
             truncated=cut or not hypothesis.finished,
-            source_pieces=self._tokenizers.source.pieces_of(source[:MAX_SOURCE_TOKENS]),
+            looped=loops(source, hypothesis.tokens),
+            source_pieces=self._tokenizers.source.pieces_of(source),
             target_pieces=self._tokenizers.target.pieces_of(hypothesis.tokens),
             weights=hypothesis.weights,
         )
@@ -197,6 +221,20 @@ class Translator:
 def _bare(sentence: str) -> str:
     """Without the spaces around it, which the tokenizer drops too."""
     return sentence.strip(" \t")
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in their order, about `ENCODED_CHARACTERS` at a time."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        portion.append(text)
+        size += len(text)
+        if size >= ENCODED_CHARACTERS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _padded(sentences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

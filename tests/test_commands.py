@@ -260,7 +260,7 @@ def test_output_through_a_link_stays_a_link_and_a_named_pipe_stays_a_pipe(
 def test_input_that_fails_halfway_is_one_line_after_what_came_before(
     run: Run, copier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(_: io.FileIO) -> Iterator[bytes]:
+    def failing(_: io.FileIO, limit: int) -> Iterator[bytes]:
         yield b"1 2 3"
         raise OSError(errno.EIO, "Input/output error")
 
@@ -284,7 +284,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for() -> None:
     writer = threading.Thread(target=write)
     writer.start()
     with io.FileIO(outlet) as file:
-        assert list(translate._lines(file)) == b"".join(chunks).split(b"\n")
+        assert list(translate._lines(file, 1 << 20)) == b"".join(chunks).split(b"\n")
     writer.join()
 
 

@@ -59,9 +59,9 @@ def test_the_alignment_of_a_copy_is_a_diagonal(translator: Translator) -> None:
 
 def test_without_attention_there_is_no_alignment() -> None:
     pieces = ("a", "b")
-    assert Translation("a b", 0.0, 0.0, False, pieces, pieces, torch.zeros(3, 3)).alignment() == ()
+    assert Translation("a b", 0.0, 0.0, False, False, pieces, pieces, torch.zeros(3, 3)).alignment() == ()
     weights = torch.tensor([[0.1, 0.7, 0.2], [0.4, 0.0, 0.6], [0.0, 0.0, 1.0]])  # the end marks last
-    assert Translation("a b", 0.0, 0.0, False, pieces, pieces, weights).alignment() == ((1, 0), (0, 1))
+    assert Translation("a b", 0.0, 0.0, False, False, pieces, pieces, weights).alignment() == ((1, 0), (0, 1))
 
 
 def test_a_line_of_any_spaces_is_blank(translator: Translator) -> None:

@@ -11,7 +11,7 @@ import queue
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,11 +29,13 @@ PATIENCE = 0.02
 
 EPILOG = """\
 One output line for each input line, in order: an empty line gives an empty line, bytes that are no UTF-8 are read as
-U+FFFD. Output begins before the input ends. With --n-best N there are N lines for each input line, of the form
+U+FFFD. Output begins before the input ends. With --n-best N there are up to N lines for each input line, of the form
   LINE ||| TRANSLATION ||| SCORE
 where LINE counts from 0. --scores and --alignments put columns before and behind the translation, with tabs between:
 the normalised log-probability, and pairs SOURCE-TARGET of pieces (from 0) that attention connects. --json gives an
-object for each line instead: {"line", "translations": [{"text", "score", "log_probability", "truncated", ...}]}.
+object for each line instead: {"line", "translations": [{"text", "score", "log_probability", "truncated", "looped",
+...}]}, where truncated says that a line or its translation was cut for its length, and looped that the translation
+repeats words over and over where the line does not; both are told on stderr too.
 """
 
 
@@ -73,18 +75,16 @@ def _translate(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(arguments.input))
         folder = model_folder(arguments.model)
-        from nmt.recipe import Search
         from nmt.translator import BATCH_TOKENS, Translator
 
         translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
-        given = {"beam": arguments.beam, "length_penalty": arguments.length_penalty}
-        changed = {name: value for name, value in given.items() if value is not None}
+        search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
         output = stack.enter_context(_writing(arguments.output))
         first = 0
         for window in _windows(file, arguments.input):
             found = translator.translations(
                 window,
-                search=Search(**{**translator.search.model_dump(), **changed}),
+                search=search,
                 n_best=arguments.n_best or 1,
                 weights=arguments.alignments,
                 batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
@@ -101,7 +101,7 @@ def _shown(index: int, translations: list[Translation], arguments: argparse.Name
     """What is written for one input line."""
     if arguments.json:
         record = {"line": index, "translations": [_record(each, arguments.alignments) for each in translations]}
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return _json(record) + "\n"
     shown = []
     for translation in translations[: arguments.n_best or 1]:
         columns = [translation.text]
@@ -115,12 +115,23 @@ def _shown(index: int, translations: list[Translation], arguments: argparse.Name
     return "".join(shown)
 
 
+def _json(record: Mapping[str, object]) -> str:
+    """The record on a line by itself for every reader: also what others than JSON take for line ends is escaped."""
+    from nmt.text.lines import disturbs_a_line
+
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(f"\\u{ord(letter):04x}" if disturbs_a_line(letter) else letter for letter in text)
+
+
 def _record(translation: Translation, alignments: bool) -> dict[str, object]:
     record: dict[str, object] = {
         "text": translation.text,
         "score": translation.score,
         "log_probability": translation.log_probability,
         "truncated": translation.truncated,
+        "looped": translation.looped,
     }
     if alignments:
         record |= {
@@ -133,8 +144,10 @@ def _record(translation: Translation, alignments: bool) -> dict[str, object]:
 
 
 def _warn(index: int, translations: list[Translation]) -> None:
-    if translations and translations[0].truncated:
+    if translations[0].truncated:
         print(f"nmt-translate: line {index + 1}: reached the maximum length, the rest is missing", file=sys.stderr)
+    if translations[0].looped:
+        print(f"nmt-translate: line {index + 1}: the translation repeats itself", file=sys.stderr)
 
 
 def _opened(path: str | None) -> io.FileIO:
@@ -184,38 +197,64 @@ def _replacing(final: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def _lines(file: io.FileIO) -> Iterator[bytes]:
-    """The lines of a file as soon as they have come, without their ends."""
-    rest = bytearray()
+class _Line:
+    """A line as it comes in. No more is kept of it than is looked at, so that a line of gigabytes takes no memory."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.kept = bytearray()
+
+    def add(self, part: bytes) -> None:
+        """Blanks at the beginning are left out. Behind the limit one byte is kept, which shows that there was more."""
+        if not self.kept:
+            part = part.lstrip(b" \t")
+        room = max(0, self._limit - len(self.kept))
+        self.kept += part[:room]
+        if len(self.kept) == self._limit:
+            self.kept += part[room:].lstrip(b" \t\r")[:1]
+
+
+def _lines(file: io.FileIO, limit: int) -> Iterator[bytes]:
+    """The lines of a file as soon as they have come, without their ends, cut behind `limit` bytes."""
+    line, any_of_it = _Line(limit), False
     while (chunk := file.read(1 << 16)) != b"":
         if chunk is None:  # nothing yet, from a pipe that its owner has set not to wait
             select.select([file], [], [])
             continue
         first, *others = chunk.split(b"\n")
-        rest += first
+        line.add(first)
         for other in others:
-            yield bytes(rest)
-            rest = bytearray(other)
-    if rest:
-        yield bytes(rest)
+            yield bytes(line.kept)
+            line = _Line(limit)
+            line.add(other)
+        any_of_it = not chunk.endswith(b"\n")
+    if any_of_it:
+        yield bytes(line.kept)
+
+
+def _read(
+    lines: Iterator[bytes], path: str | None, waiting: queue.Queue[bytes | None], failed: list[Exception]
+) -> None:
+    """Put the lines and, when there are no more, None into `waiting`; what went wrong is then in `failed`."""
+    try:
+        for index, line in enumerate(lines):
+            waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
+    except OSError as error:
+        failed.append(_unreadable(error, path))
+    except Exception as error:  # whatever it is, the thread that waits must hear of it
+        failed.append(error)
+    waiting.put(None)
 
 
 def _windows(file: io.FileIO, path: str | None) -> Iterator[list[str]]:
     """The lines that have come, up to WINDOW at a time: a pipe's reader need not wait for the pipe to end."""
     from nmt.text.lines import decode_line
+    from nmt.translator import MAX_SOURCE_CHARACTERS
 
-    waiting: queue.Queue[bytes | None] = queue.Queue(4 * WINDOW)
-    failures: list[OSError] = []
-
-    def read() -> None:
-        try:
-            for index, line in enumerate(_lines(file)):
-                waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
-        except OSError as error:
-            failures.append(error)
-        waiting.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
+    waiting: queue.Queue[bytes | None] = queue.Queue(WINDOW)
+    limit = 4 * (MAX_SOURCE_CHARACTERS + 1)  # a character has up to four bytes
+    failures: list[Exception] = []
+    threading.Thread(target=_read, args=(_lines(file, limit), path, waiting, failures), daemon=True).start()
     ended = False
     while not ended:
         window: list[str] = []
@@ -232,4 +271,4 @@ def _windows(file: io.FileIO, path: str | None) -> Iterator[list[str]]:
         if window:
             yield window
     for error in failures:
-        raise _unreadable(error, path) from error
+        raise error

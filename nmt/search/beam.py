@@ -14,6 +14,9 @@ from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 
+MAX_TARGET_TOKENS = 4096
+"""No hypothesis grows longer, whatever the settings and the source: time and memory are bounded."""
+
 
 @dataclass(frozen=True)
 class _Live:
@@ -43,7 +46,7 @@ class _Beam:
         self._width = max(settings.beam, n_best)
         lengths = encoded.lengths - 1  # without the end mark
         longest = lengths * settings.max_length_ratio + settings.max_length_extra
-        self._longest = longest.long().clamp(min=1)  # [B], the end mark counted
+        self._longest = longest.clamp(1, MAX_TARGET_TOKENS).long()  # [B], the end mark counted
         shortest = (lengths * settings.min_length_ratio).long() + 1
         self._shortest = torch.minimum(shortest, self._longest)  # [B]
         self.found: list[list[Hypothesis]] = [[] for _ in encoded.lengths]
@@ -129,6 +132,8 @@ class _Beam:
         kept = []
         for row, (sentence, best) in enumerate(zip(live.sentences.tolist(), log_p[:, 0].tolist(), strict=True)):
             found = self.found[sentence]
+            if best == float("-inf") and not found:
+                raise RunError("the model finds every translation impossible", "use another checkpoint")
             if best == float("-inf") or len(found) >= self._width:
                 continue
             bound = best / normalizer(int(self._longest[sentence]), self._settings)
@@ -168,7 +173,8 @@ def beam_search(
 
     At each step the beam keeps the best continuations of its hypotheses; those that write the end mark are set aside
     and ranked by their normalised score. Sentences that are done leave the batch. Lengths count the end mark and are
-    bounded by the source's: at the maximum, only the end mark may follow. Raises RunError where the model gives NaN.
+    bounded by the source's and by `MAX_TARGET_TOKENS`: at the maximum, only the end mark may follow. Raises
+    RunError where the model gives NaN, or no translation any probability.
     """
     beam = _Beam(decoder, encoded, settings, marks, n_best)
     live: _Live | None = beam.start(encoded, weights)

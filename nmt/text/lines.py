@@ -87,7 +87,12 @@ def one_line(text: str) -> str:
     """`text` without anything that could end or disturb a line: controls and line separators become single spaces."""
     if text.isprintable():
         return text
-    return "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in text)
+    return "".join(" " if disturbs_a_line(letter) else letter for letter in text)
+
+
+def disturbs_a_line(letter: str) -> bool:
+    """Whether a character is a control or a line separator."""
+    return unicodedata.category(letter) in ("Cc", "Zl", "Zp")
 
 
 def same_length(
