@@ -1,0 +1,135 @@
+"""A run that is stopped anywhere and started again ends with the same files, byte for byte, as one never stopped."""
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nursery import Nursery
+
+from nmt import checkpoints
+from nmt.recipe import Recipe
+from nmt.recipe_file import write_recipe
+from nmt.registry import CELL, available, distribution
+
+Amount = Callable[[int, int], int]
+Promise = Callable[[str, str], None]
+CELLS = sorted(name for name, points in available(CELL).items() if distribution(points[0])[0] == "recurrent-nmt")
+CLOCK = ("seconds", "tokens_per_second")
+"""All that may differ: these numbers in metrics.jsonl (and TensorBoard's files, which hold times too)."""
+EVENTS_OF_A_SAVE = 22
+EVERYTHING = [
+    "tokenizer={model_type: unigram, vocab_size: 40, byte_fallback: false, sampling: {alpha: 0.3}}",
+    "model.encoder.dropout=0.2",
+    "model.decoder.dropout=0.2",
+    "model.decoder.embedding_dropout=0.2",
+    "train.ema=0.9",
+    "train.accumulate=2",
+    "train.teacher_forcing={type: linear, start: 0.9, slope: 0.01}",
+    "train.schedule={type: plateau, patience: 0}",
+    "train.keep_best=2",
+    "train.keep_last=2",
+    "train.report_every=3",
+    "train.updates=22",
+    "train.threads=1",
+]
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path_factory.mktemp("cache"))
+    yield nursery
+    nursery.close()
+
+
+def contents(run: Path) -> dict[str, object]:
+    """Every file below a run's folder, without the clock."""
+    files: dict[str, object] = {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+    records = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    files["metrics.jsonl"] = [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
+    return files
+
+
+def whole(nursery: Nursery, folder: Path, recipe: Recipe) -> tuple[dict[str, object], float]:
+    """What a run that is never stopped leaves, and how many seconds it takes."""
+    place(folder, recipe)
+    began = time.monotonic()
+    ended = nursery.run(folder)
+    assert ended.code == 0, ended.errors
+    return contents(folder / "run"), time.monotonic() - began
+
+
+def place(folder: Path, recipe: Recipe) -> None:
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(write_recipe(recipe))
+
+
+def assert_only_whole_checkpoints(run: Path) -> None:
+    assert all(checkpoints.damage(checkpoint) is None for checkpoint in checkpoints.listed(run))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_killed_run_ends_with_the_bytes_of_one_never_killed(
+    nursery: Nursery, tmp_path: Path, small_recipe: Callable[..., Recipe], amount: Amount, promise: Promise, cell: str
+) -> None:
+    recipe = small_recipe(*EVERYTHING, f"model.encoder.cell={cell}", f"model.decoder.cell={cell}")
+    expected, seconds = whole(nursery, tmp_path / "whole", recipe)
+    draw, wanted, kills, inside, runs = random.Random(cell), amount(2, 17), 0, 0, 0
+    while kills < wanted:
+        folder = tmp_path / f"killed-{runs}"
+        place(folder, recipe)
+        code = -1
+        while code != 0:
+            at = draw.randint(1, 2 * EVENTS_OF_A_SAVE) if kills % 2 == 0 and kills < wanted else 0
+            child = nursery.start(folder, kill_inside_save=at)
+            if kills < wanted and not at:
+                child.send(signal.SIGKILL, after=draw.uniform(0.0, 0.8 * seconds))
+            ended = child.wait()
+            code = ended.code
+            assert code in (0, -signal.SIGKILL), ended.errors
+            kills += code != 0
+            inside += code != 0 and at > 0
+            assert_only_whole_checkpoints(folder / "run")
+        assert contents(folder / "run") == expected
+        shutil.rmtree(folder)
+        runs += 1
+    promise(f"kills ({cell})", f"{kills} ({inside} inside a save) in {runs} runs, each ended byte-identical")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_stopped_by_signals_ends_with_the_bytes_of_one_never_stopped(
+    nursery: Nursery,
+    tmp_path: Path,
+    small_recipe: Callable[..., Recipe],
+    amount: Amount,
+    promise: Promise,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    recipe = small_recipe(*EVERYTHING)
+    expected, seconds = whole(nursery, tmp_path / "whole", recipe)
+    draw, stops, runs = random.Random(code), 0, 0
+    while stops < amount(2, 25):
+        folder = tmp_path / f"stopped-{runs}"
+        place(folder, recipe)
+        ended_code = -1
+        while ended_code != 0:
+            child = nursery.start(folder)
+            child.send(number, after=draw.uniform(0.1, 0.9) * seconds)
+            ended = child.wait()
+            ended_code = ended.code
+            assert ended_code in (0, code, -number), ended.errors  # before training begins, a signal ends it at once
+            assert "Traceback" not in ended.errors
+            stops += "saved; the same command goes on from here" in ended.errors
+        assert contents(folder / "run") == expected
+        shutil.rmtree(folder)
+        runs += 1
+    promise(f"{number.name}", f"{stops} in {runs} runs, each ended byte-identical")
