@@ -2,12 +2,13 @@
 
     python benchmarks/cells.py phrasebook [--cells lstm,gru] [--updates N] [--results FILE]
     python benchmarks/cells.py multi30k --data FOLDER      # train.en, train.fr, val.*, test_2016_flickr.*, plain or .gz
-    python benchmarks/cells.py report --results FILE       # the Markdown table of what FILE holds
+    python benchmarks/cells.py speed                       # updates on random sentences, cells taking turns
+    python benchmarks/cells.py report                      # Markdown tables of what --results holds
 
 Each cell stands in the encoder (both ways) and in the decoder (twice as wide) of recipes/en-fr.yaml, its width chosen
 so that the whole model has as many parameters as one of lstm with 128 units a direction. Times are CPU seconds of one
-thread: training and search are timed apart from the run that gives BLEU, cells taking turns, medians over the rounds.
-Results are JSON lines, a cell's line replacing an older one; a cell already there is not run again.
+thread; training is timed in one process, cells taking turns, medians over the rounds. Results are JSON lines; a cell
+that has one is not run again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def overrides_for(cell: str, width: int, arguments: argparse.Namespace) -> list[
         "train.threads=1",
         "train.device=cpu",
     ]
-    if arguments.task == "phrasebook":
+    if arguments.task != "multi30k":
         return chosen
     sides = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
     for name, stem in sides.items():
@@ -131,24 +132,37 @@ def training_speed(widths: dict[str, int], arguments: argparse.Namespace) -> dic
     return {cell: tokens / statistics.median(times) for cell, times in seconds.items()}
 
 
-def run(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
+def widths(arguments: argparse.Namespace) -> dict[str, tuple[int, int]]:
+    """For each cell without a result yet, its width and parameters."""
     wanted = size_of(model_of("lstm", WIDTH, arguments))
     names = arguments.cells.split(",") if arguments.cells else list(available(CELL))
     done = {row["cell"] for row in read(arguments.results) if row["task"] == arguments.task}
-    sizes = {cell: width_for(cell, wanted, arguments) for cell in names if cell not in done}
-    speeds = training_speed({cell: width for cell, (width, _) in sizes.items()}, arguments) if sizes else {}
-    for cell, (width, parameters) in sizes.items():
+    return {cell: width_for(cell, wanted, arguments) for cell in names if cell not in done}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train every cell; append a line of results for each."""
+    for cell, (width, parameters) in widths(arguments).items():
         owner = " ".join(distribution(available(CELL)[cell][0]))
         row = {"task": arguments.task, "cell": cell, "distribution": owner, "width": width, "parameters": parameters}
-        row |= {"updates": arguments.updates, "tokens_per_second": speeds[cell]}
         recipe = read_recipe(RECIPE, overrides_for(cell, width, arguments))
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
             row |= alone.submit(learn, recipe, arguments.runs / arguments.task / cell, arguments.tested).result()
-        row |= {"machine": machine(), "torch": torch.__version__}
-        with arguments.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+        record(row | {"updates": arguments.updates}, arguments)
+
+
+def time_training(arguments: argparse.Namespace) -> None:
+    """Time updates of all cells in one process; append a line of results for each."""
+    sizes = {cell: width for cell, (width, _) in widths(arguments).items()}
+    for cell, speed in training_speed(sizes, arguments).items():
+        record({"task": "speed", "cell": cell, "tokens_per_second": speed}, arguments)
+
+
+def record(row: dict[str, object], arguments: argparse.Namespace) -> None:
+    row |= {"machine": machine(), "torch": torch.__version__}
+    with arguments.results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
 
 
 def machine() -> str:
@@ -161,19 +175,31 @@ def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(rows: list[dict[str, object]]) -> str:
-    head = ("cell", "from", "units", "parameters", "BLEU", "training tokens / CPU s", "sentences / CPU s", "memory, MB")
+def table(task: str, rows: list[dict[str, object]]) -> str:
+    """The cells of one task, the best first."""
+    speeds = {row["cell"]: row["tokens_per_second"] for row in rows if row["task"] == "speed"}
+    head = (
+        "cell",
+        "from",
+        "units",
+        "parameters",
+        "BLEU",
+        "training, tokens / s",
+        "search, sentences / s",
+        "memory, MB",
+    )
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for row in sorted(rows, key=lambda each: -each["bleu"]):
+    for row in sorted((each for each in rows if each["task"] == task), key=lambda each: -each["bleu"]):
         cells = [row["cell"], row["distribution"], str(row["width"]), f"{row['parameters']:,}", f"{row['bleu']:.1f}"]
-        cells += [f"{row[key]:,.0f}" for key in ("tokens_per_second", "sentences_per_second", "megabytes")]
+        cells.append(f"{speeds[row['cell']]:,.0f}" if row["cell"] in speeds else "not timed")
+        cells += [f"{row[key]:,.0f}" for key in ("sentences_per_second", "megabytes")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["phrasebook", "multi30k", "report"])
+    parser.add_argument("task", choices=["phrasebook", "multi30k", "speed", "report"])
     parser.add_argument("--cells", help="names with commas between; all that are installed unless given")
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--pairs", type=int, default=10000, help="pairs of Multi30k to learn from (default: 10000)")
@@ -185,7 +211,9 @@ def main() -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     if arguments.task == "report":
         for task in ("phrasebook", "multi30k"):
-            print(f"{task}:\n\n{table([row for row in read(arguments.results) if row['task'] == task])}\n")
+            print(f"{task}:\n\n{table(task, read(arguments.results))}\n")
+    elif arguments.task == "speed":
+        time_training(arguments)
     elif arguments.task == "multi30k" and arguments.data is None:
         parser.error("multi30k needs --data")
     else:
