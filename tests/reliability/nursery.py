@@ -4,6 +4,7 @@ Run as a program it is that process; `Nursery` talks to it.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 INSIDE = "/.update-"
 """In the path of every file of a checkpoint that is being written or deleted."""
-EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ def _serve() -> None:
     import torch
     import torch.utils.tensorboard  # a start would import it
 
-    import nmt.training.run  # with all that a run needs
     from nmt.commands.train import main
     from nmt.registry import KINDS, available, distribution, load
 
+    importlib.import_module("nmt.training.run")  # and with it all that a run needs
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first one imports much
     for kind in KINDS:
         for name, points in available(kind).items():
@@ -152,9 +153,12 @@ def _kill_inside_save(number: int) -> None:
 
     def heard(event: str, arguments: tuple) -> None:
         nonlocal inside
-        if event in EVENTS and isinstance(arguments[0], str | os.PathLike):
-            inside = INSIDE in f"/{os.fspath(arguments[0])}"
-            count()
+        if event not in EVENTS or not isinstance(arguments[0], str | os.PathLike):
+            return
+        if event not in ("os.remove", "os.rmdir") or arguments[1] == -1:  # else it is below the folder seen last
+            paths = arguments[:2] if event == "os.rename" else arguments[:1]
+            inside = any(INSIDE in f"/{os.fspath(path)}" for path in paths)
+        count()
 
     synced = os.fsync
 
