@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
+from nmt.bounded import read_bounded, require_file
 from nmt.errors import RunError, UserError
 from nmt.locks import locked
 
 MANIFEST = "MANIFEST.json"
+MAX_MANIFEST = 1_000_000
+"""Bytes; no more are read of a manifest, nor of the file that names the best."""
 PREFIX = "update-"
 BEST = "best"
 
@@ -87,7 +90,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None. Raises UserError where it is whole but of another format."""
     try:
-        text = (checkpoint / MANIFEST).read_text(encoding="utf-8")
+        text = read_bounded(checkpoint / MANIFEST, MAX_MANIFEST).decode()
         manifest = json.loads(text)
         _refuse_first_format(checkpoint, manifest)
         if text != _sealed({key: value for key, value in manifest.items() if key != "sha256"}):
@@ -96,11 +99,13 @@ def damage(checkpoint: Path) -> str | None:
         if checkpoint.name.startswith(PREFIX) and checkpoint.name != manifest["name"]:
             return f"is {manifest['name']} under another name"
         for name, expected in manifest["files"].items():
+            if Path(name).name != name:
+                return f"{MANIFEST} names {name!r}, which is no file of the checkpoint"
             if _entry(checkpoint / name) != expected:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         return f"can't be read ({error})"
     return None
 
@@ -128,7 +133,7 @@ def newest(run: Path, passed_over: Callable[[str], None]) -> Path | None:
 def best(run: Path) -> Path:
     """The checkpoint that the file `best` names. Raises UserError where there is none."""
     try:
-        name = (run / BEST).read_text(encoding="utf-8").strip()
+        name = read_bounded(run / BEST, MAX_MANIFEST).decode().strip()
     except (OSError, ValueError) as error:
         raise UserError("no finished checkpoint here", "train first, or name another folder", place=str(run)) from error
     if not _is_name(name):
@@ -144,6 +149,7 @@ def reading(checkpoint: Path) -> Iterator[Path]:
     """
     with ExitStack() as held:
         try:
+            require_file(checkpoint / MANIFEST)
             held.enter_context(locked(checkpoint / MANIFEST, shared=True, wait=True))
         except OSError as error:
             reason: str | None = f"{MANIFEST} can't be read ({(error.strerror or str(error)).lower()})"
@@ -237,6 +243,7 @@ def _refuse_other_formats(checkpoint: Path, manifest: Mapping[str, Any]) -> None
 
 def _entry(path: Path) -> dict[str, int | str]:
     """Size and hash of a file, as the manifest has them."""
+    require_file(path)
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

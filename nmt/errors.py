@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_INVISIBLE = ("Cc", "Cf", "Zl", "Zp")
 
 
 class UserError(Exception):
@@ -17,7 +20,8 @@ class UserError(Exception):
 
     def __init__(self, problem: str, remedy: str = "", *, place: str = "") -> None:
         line = f"{place}: {problem}" if place else problem
-        super().__init__(f"{line}; {remedy}" if remedy else line)
+        whole = f"{line}; {remedy}" if remedy else line
+        super().__init__("\n".join(visible(part) for part in whole.split("\n")))
         self.problem = problem
         self.remedy = remedy
         self.place = place
@@ -27,6 +31,22 @@ class RunError(UserError):
     """Something outside the user's input stopped the work (a full disk, a loss that stays NaN): exit code 1."""
 
     exit_code = 1
+
+
+def reason_of(error: Exception) -> str:
+    """What a library's error says, as the part of a line."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return visible(next(iter(said.splitlines()), type(error).__name__))
+
+
+def visible(text: str) -> str:
+    """`text` with its controls and line ends spelt out: what a foreign file says must not disturb a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _INVISIBLE else letter
+        for letter in text
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

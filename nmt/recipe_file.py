@@ -16,7 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from nmt.errors import UserError
+from nmt.errors import UserError, visible
 from nmt.options import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
 from nmt.recipe import Recipe
 
@@ -103,9 +103,11 @@ class _Document:
 
     def _read(self) -> str:
         try:
-            if self._path.stat().st_size > MAX_BYTES:
+            with self._path.open("rb") as file:  # perhaps a pipe, whose size nobody knows
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
                 raise UserError("a recipe has at most 1 MB", place=str(self._path))
-            return self._path.read_bytes().decode("utf-8-sig")
+            return content.decode("utf-8-sig")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(f"can't be read ({reason})", "check the path", place=str(self._path)) from error
@@ -172,7 +174,7 @@ class _Document:
         path = self._existing(error.path)
         key = ".".join(str(part) for part in path)
         problem = f"{key}: {error.problem}" if key else error.problem
-        return str(UserError(problem, error.remedy, place=self._place(path)))
+        return str(UserError(visible(problem), visible(error.remedy), place=self._place(path)))
 
     def _existing(self, path: KeyPath) -> KeyPath:
         """`path` without what a validator adds to it (the tags of unions), which is not in the file."""

@@ -14,7 +14,7 @@ from nmt import checkpoints
 from nmt.device import choose_device
 from nmt.errors import UserError
 from nmt.model.seq2seq import Seq2Seq, assemble
-from nmt.model.weights import load_weights, named_weights
+from nmt.model.weights import load_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_recipe
@@ -106,8 +106,8 @@ class Translator:
         Raises UserError where the folder is no run, is damaged, or needs a component that isn't installed.
         """
         folder = Path(folder)
-        run = folder if (folder / "recipe.yaml").exists() else folder.parent
-        if not (run / "recipe.yaml").exists():
+        run = folder if (folder / "recipe.yaml").is_file() else folder.parent
+        if not (run / "recipe.yaml").is_file():
             raise UserError(
                 "is no model: it has no recipe.yaml", "name a folder that nmt-train made", place=str(folder)
             )
@@ -116,9 +116,11 @@ class Translator:
         recipe = read_recipe(run / "recipe.yaml")
         tokenizers = Tokenizers.load(run)
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-        model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
         with checkpoints.reading_best(run) if run == folder else checkpoints.reading(folder) as checkpoint:
-            load_weights(named_weights(model), checkpoint / "model.safetensors")
+            path = checkpoint / "model.safetensors"
+            with no_larger_than(stored_shapes(path), path):
+                model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
+            load_weights(named_weights(model), path)
         chosen = choose_device(device)
         languages = f"{recipe.data.source_language}-{recipe.data.target_language}"
         return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages, checkpoint=checkpoint.name)

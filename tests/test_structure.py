@@ -18,6 +18,7 @@ ROWS = (
         "nmt.options",
         "nmt.recipe",
         "nmt.recipe_file",
+        "nmt.bounded",
         "nmt.checkpoints",
         "nmt.locks",
         "nmt.device",

@@ -18,7 +18,7 @@ def model_folder(named: str | None) -> Path:
         return Path(named)
     if os.environ.get("NMT_MODEL"):
         return _told(Path(os.environ["NMT_MODEL"]))
-    finished = sorted(Path("runs").glob("*/best"), key=lambda path: path.stat().st_mtime)
+    finished = sorted(filter(Path.is_file, Path("runs").glob("*/best")), key=lambda path: path.stat().st_mtime)
     if not finished:
         raise UserError("no model here", "name a model's folder, set NMT_MODEL, or train one: nmt-train RECIPE")
     return _told(finished[-1].parent)

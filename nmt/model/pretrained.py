@@ -9,7 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nmt.errors import UserError
+from nmt.bounded import require_file
+from nmt.errors import UserError, reason_of
+from nmt.model.weights import stored_shapes
+
+MAX_LINE = 1 << 20
+"""Letters of a line of a text file."""
 
 
 def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> int:
@@ -23,22 +28,23 @@ def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> 
     """
     path = Path(path)
     try:
+        require_file(path)
         filled = _from_safetensors(path, weight) if path.suffix == ".safetensors" else _from_text(path, pieces, weight)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"can't be read ({str(error).splitlines()[0]})", "check the path", place=str(path)) from error
+        raise UserError(f"can't be read ({reason_of(error)})", "check the path", place=str(path)) from error
     if filled == 0:
         raise UserError("has no piece of the vocabulary", "use embeddings of this tokenizer's pieces", place=str(path))
     return filled
 
 
 def _from_safetensors(path: Path, weight: Tensor) -> int:
+    shapes = stored_shapes(path)
+    if list(shapes) != ["weight"]:
+        raise UserError("has other tensors than one named weight", place=str(path))
+    if shapes["weight"] != list(weight.shape):
+        problem = f"is {shapes['weight']}, the model's embeddings are {list(weight.shape)}"
+        raise UserError(problem, "set the embedding size and the vocabulary to fit", place=str(path))
     with safe_open(path, framework="pt") as stored, torch.no_grad():
-        if list(stored.keys()) != ["weight"]:
-            raise UserError("has other tensors than one named weight", place=str(path))
-        shape = stored.get_slice("weight").get_shape()
-        if shape != list(weight.shape):
-            problem = f"is {shape}, the model's embeddings are {list(weight.shape)}"
-            raise UserError(problem, "set the embedding size and the vocabulary to fit", place=str(path))
         weight.copy_(stored.get_tensor("weight"))
     return len(weight)
 
@@ -47,7 +53,9 @@ def _from_text(path: Path, pieces: Sequence[str], weight: Tensor) -> int:
     ids = {piece: index for index, piece in enumerate(pieces)}
     filled = 0
     with path.open(encoding="utf-8", errors="replace", newline="\n") as lines, torch.no_grad():
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
+            if len(line) == MAX_LINE:
+                raise UserError(f"a line of {MAX_LINE:,} letters or more", "name a file of embeddings", place=str(path))
             piece, *numbers = line.rstrip("\n").rstrip(" ").split(" ")
             if piece not in ids or (number == 1 and piece.isdigit() and len(numbers) == 1):
                 continue
@@ -55,9 +63,16 @@ def _from_text(path: Path, pieces: Sequence[str], weight: Tensor) -> int:
             if len(numbers) != weight.shape[1]:
                 remedy = f"set the embedding size to {len(numbers)}"
                 raise UserError(f"{len(numbers)} numbers, the model has {weight.shape[1]}", remedy, place=place)
-            try:
-                weight[ids[piece]] = torch.tensor([float(item) for item in numbers])
-            except ValueError as error:
-                raise UserError(str(error), "mend the line", place=place) from error
+            weight[ids[piece]] = _vector(numbers, place)
             filled += 1
     return filled
+
+
+def _vector(numbers: Sequence[str], place: str) -> Tensor:
+    try:
+        vector = torch.tensor([float(item) for item in numbers])
+    except ValueError as error:
+        raise UserError(str(error), "mend the line", place=place) from error
+    if not bool(vector.isfinite().all()):
+        raise UserError("not all of it are finite numbers", "mend the line", place=place)
+    return vector

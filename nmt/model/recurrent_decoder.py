@@ -47,7 +47,7 @@ class RecurrentDecoder(Decoder):
         cell: CellChoice = Choice("lstm"),
         attention: AttentionChoice = Choice("general"),
         hidden_size: Annotated[int, Field(gt=0)] = 512,
-        layers: Annotated[int, Field(gt=0)] = 1,
+        layers: Annotated[int, Field(gt=0, le=1000)] = 1,
         attention_layer: Literal["last", "first"] = "last",
         input_feeding: bool = False,
         start: Literal["zeros", "last", "mean", "learned"] = "learned",

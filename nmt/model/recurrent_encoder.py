@@ -34,7 +34,7 @@ class RecurrentEncoder(Encoder):
         *,
         cell: CellChoice = Choice("lstm"),
         hidden_size: Annotated[int, Field(gt=0)] = 256,
-        layers: Annotated[int, Field(gt=0)] = 1,
+        layers: Annotated[int, Field(gt=0, le=1000)] = 1,
         bidirectional: bool = True,
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         embedding_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,

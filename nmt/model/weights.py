@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
-from nmt.errors import UserError
+from nmt.bounded import require_file
+from nmt.errors import UserError, reason_of
+
+MAX_HEADER = 1 << 22
+"""Bytes of a file's header: 40,000 tensors."""
+
+TYPES = ("F32", "F64", "F16", "BF16")
+"""What weights may be stored as."""
+
+SPARE_NUMBERS, SPARE_TENSORS = 1 << 20, 100
+"""What a model may need to begin with beyond twice what its weights need."""
+
+REMEDY = "use the recipe and the plugins that the model was trained with"
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -33,23 +52,83 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         raise OSError(errno.EIO, str(error), str(path)) from error
 
 
+def stored_shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor in the file at `path`, from its header; no tensor is read.
+
+    Raises UserError where it is no safetensors file, or holds other numbers than floating-point ones.
+    """
+    try:
+        _check_header(path)
+        with safe_open(path, framework="pt") as stored:
+            slices = {name: stored.get_slice(name) for name in stored.offset_keys()}
+            for name, part in slices.items():
+                if part.get_dtype() not in TYPES:
+                    problem = f"{name!r} is of type {part.get_dtype()}, not one of {', '.join(TYPES)}"
+                    raise UserError(problem, "use another checkpoint", place=str(path))
+            return {name: part.get_shape() for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(error, path) from error
+
+
+@contextmanager
+def no_larger_than(shapes: Mapping[str, Sequence[int]], path: Path) -> Iterator[None]:
+    """While it lasts, a model that is put together in this thread may not ask for much more than weights of `shapes`.
+
+    A recipe's sizes may be absurd, so it must be known before memory is filled: each parameter and buffer is counted
+    when a module registers it, which torch's own modules do before they write to it. Twice the weights and a little are
+    allowed, for modules that take only a part of another. Raises UserError, naming `path`, which holds the weights.
+    """
+    numbers = SPARE_NUMBERS + 2 * sum(math.prod(shape) for shape in shapes.values())
+    tensors = SPARE_TENSORS + 2 * len(shapes)
+    thread = threading.get_ident()
+
+    def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal numbers, tensors
+        if tensor is not None and threading.get_ident() == thread:
+            numbers, tensors = numbers - tensor.numel(), tensors - 1
+            if numbers < 0 or tensors < 0:
+                raise UserError("holds a far smaller model than the recipe describes", REMEDY, place=str(path))
+
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        # A tensor beyond all memory, or all integers: torch says so before there is anything to count.
+        problem = f"the recipe's model can't be put together ({reason_of(error)})"
+        raise UserError(problem, REMEDY, place=str(path)) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Fill the tensors of `weights` in place from the file at `path`, memory-mapped.
 
     Raises UserError where the file is damaged, or its names or shapes are others.
     """
-    remedy = "use the recipe and the plugins that the model was trained with"
+    shapes = stored_shapes(path)
+    for name in sorted(shapes.keys() ^ weights.keys()):
+        problem = f"has the unknown weight {name!r}" if name in shapes else f"lacks the weight {name}"
+        raise UserError(problem, REMEDY, place=str(path))
+    for name, tensor in weights.items():
+        if shapes[name] != list(tensor.shape):
+            raise UserError(f"{name} is {shapes[name]}, not {list(tensor.shape)}", REMEDY, place=str(path))
     try:
         with safe_open(path, framework="pt") as stored, torch.no_grad():
-            stored_names = set(stored.keys())
-            for name in sorted(stored_names ^ weights.keys()):
-                problem = f"has the unknown weight {name}" if name in stored_names else f"lacks the weight {name}"
-                raise UserError(problem, remedy, place=str(path))
             for name, tensor in weights.items():
-                shape = stored.get_slice(name).get_shape()
-                if shape != list(tensor.shape):
-                    raise UserError(f"{name} is {shape}, not {list(tensor.shape)}", remedy, place=str(path))
                 tensor.copy_(stored.get_tensor(name))
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"damaged or unreadable ({reason})", "use another checkpoint", place=str(path)) from error
+        raise _damaged(error, path) from error
+
+
+def _check_header(path: Path) -> None:
+    """Raise OSError where the file is none, or the header that it announces is absurd."""
+    require_file(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER:
+        raise OSError(errno.EFBIG, f"announces a header of {size:,} bytes", str(path))
+
+
+def _damaged(error: Exception, path: Path) -> UserError:
+    return UserError(f"damaged or unreadable ({reason_of(error)})", "use another checkpoint", place=str(path))

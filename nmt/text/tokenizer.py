@@ -13,6 +13,7 @@ from random import Random
 import sentencepiece
 
 from nmt import checkpoints, recipe
+from nmt.bounded import read_bounded
 from nmt.errors import UserError
 from nmt.text.corpus import Corpus
 from nmt.text.lines import one_line
@@ -23,6 +24,9 @@ PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 
 MAX_TRAINING_SENTENCES = 4_000_000
 """Sentences that a tokenizer is trained on at most, the first ones; more would only cost memory."""
+
+MAX_BYTES = 1 << 27
+"""Of a model's file; a million pieces have about 20 MB."""
 
 MAX_NBEST = 512
 """More segmentations than that sentencepiece doesn't list."""
@@ -37,7 +41,8 @@ class Tokenizer:
         try:
             self._processor.LoadFromSerializedProto(serialized)
             self.vocab_size: int = self._processor.get_piece_size()
-        except RuntimeError as error:
+            self.pieces()
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise UserError("is no sentencepiece model", "name a .model file", place=place) from error
         self.pad_id = max(PAD, self._processor.pad_id())
         self.unk_id: int = self._processor.unk_id()
@@ -53,7 +58,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """The model in a file. Raises UserError where it can't be read or is none."""
         try:
-            return cls(Path(path).read_bytes(), place=str(path))
+            return cls(read_bounded(Path(path), MAX_BYTES), place=str(path))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(f"can't be read ({reason})", "check the path", place=str(path)) from error
@@ -146,7 +151,7 @@ class Tokenizer:
 
     def pieces(self) -> list[str]:
         """Every token by its id."""
-        return [self._processor.IdToPiece(index) for index in range(self.vocab_size)]
+        return list(self.pieces_of(range(self.vocab_size)))
 
     def pieces_of(self, ids: Sequence[int]) -> tuple[str, ...]:
         """These tokens by their ids."""

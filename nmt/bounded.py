@@ -1,0 +1,23 @@
+"""Reading files of which nothing is known yet: only true files, and never more than a limit."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a file that has at most `limit` bytes. Raises OSError where it has more, or is no true file."""
+    require_file(path)
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError for what is no file (links are followed): a pipe would never answer, a device never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no file", str(path))
