@@ -1,7 +1,7 @@
 """All installed cells on the same tasks with equal parameters: what they learn, how fast they train and translate.
 
     python benchmarks/cells.py phrasebook [--cells lstm,gru] [--updates N] [--results FILE]
-    python benchmarks/cells.py multi30k --data FOLDER      # train.en, train.fr, val.*, test_2016_flickr.*, plain or .gz
+    python benchmarks/cells.py multi30k --data FOLDER      # train.en, train.fr, val.*, test_2016_flickr.*, plain, .gz or .xz
     python benchmarks/cells.py speed                       # updates on random sentences, cells taking turns
     python benchmarks/cells.py report                      # Markdown tables of what --results holds
 
@@ -67,7 +67,7 @@ def overrides_for(cell: str, width: int, arguments: argparse.Namespace) -> list[
 
 
 def file_in(folder: Path, name: str) -> Path:
-    found = [path for path in (folder / name, folder / f"{name}.gz") if path.exists()]
+    found = [path for path in (folder / f"{name}{ending}" for ending in ("", ".gz", ".xz")) if path.exists()]
     return found[0] if found else sys.exit(f"{folder}: has no {name}")
 
 
