@@ -1,7 +1,7 @@
 """All installed cells on the same tasks with equal parameters: what they learn, how fast they train and translate.
 
     python benchmarks/cells.py phrasebook [--cells lstm,gru] [--updates N] [--results FILE]
-    python benchmarks/cells.py multi30k --data FOLDER      # train, val and test_2016_flickr, .en and .fr, plain or packed
+    python benchmarks/cells.py multi30k --data FOLDER      # train, val, test_2016_flickr: .en and .fr, plain or packed
     python benchmarks/cells.py speed                       # updates on random sentences, cells taking turns
     python benchmarks/cells.py report                      # Markdown tables of what --results holds
 
