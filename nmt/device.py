@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -68,20 +68,21 @@ def deterministic(wanted: bool) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
-"""As the allocators of the CPU, MPS, and cuBLAS and cuDNN say it, each in a RuntimeError of no class of its own."""
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|_STATUS_ALLOC_FAILED|could not create a primitive$"
+)
+"""As the CPU's allocator, MPS, cuBLAS and cuDNN, and oneDNN say it, each in a RuntimeError of no class of its own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of the processor or of a device, was not enough."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what is held for later, after memory was not enough."""
-    gc.collect()
+    """Give back what a device's allocator holds for later, after memory was not enough; a CPU's holds nothing."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

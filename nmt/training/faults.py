@@ -51,7 +51,9 @@ class Faults:
         self._told: set[tuple[int, ...]] = set()
 
     def note(self, applied: Applied) -> None:
-        """Answer an update that is done. Raises RunError when going back has not helped MAX_ROLLBACKS times."""
+        """Answer an update that is done. Raises RunError where going back has not helped MAX_ROLLBACKS times, and where
+        memory is not enough for a single pair.
+        """
         self._note_memory(applied)
         if applied.fault:
             self._note_fault(applied)
@@ -60,6 +62,7 @@ class Faults:
             self._note_spike(applied)
 
     def _note_memory(self, applied: Applied) -> None:
+        course = self._course
         for batch in applied.split:
             size = len(batch.lines), batch.source.shape[1], batch.target.shape[1]
             if size in self._told:
@@ -68,8 +71,14 @@ class Faults:
             words = "memory is not enough for a batch of {} pairs, {} source and {} target tokens wide; it was split"
             record = {"sentences": size[0], "source_tokens": size[1], "target_tokens": size[2]}
             self._tell("split", words.format(*size) + " (told once for a size)", record)
+        if len(applied.dropped) > 1 and not applied.parts:
+            raise RunError(
+                f"memory is not enough for any of the {len(applied.dropped)} training pairs of update {course.update}",
+                "use a smaller model or a machine with more memory; the last checkpoint is kept",
+                place=str(self._folder),
+            )
         for line in applied.dropped:
-            self._course.dropped += 1
+            course.dropped += 1
             words = f"memory is not enough for the training pair of line {line} alone; it was left out"
             self._tell("dropped", words, {"lines": [line]})
 

@@ -73,15 +73,18 @@ class Updater:
         batches, split, dropped = list(batches), [], []
         likelihoods = self._differentiate(batches, share, seed)
         while len(likelihoods) < len(batches):
-            large = batches[len(likelihoods)]
+            fitting, large = batches[: len(likelihoods)], batches[len(likelihoods)]
             self.optimizer.zero_grad(set_to_none=True)
             free_memory(self._device)
             if len(large.lines) == 1:
                 dropped.append(int(large.lines[0]))
                 del batches[len(likelihoods)]
             else:
-                split.append(large)
-                batches[len(likelihoods) : len(likelihoods) + 1] = large.split()
+                # What comes behind and is no smaller would not fit either: so few tries are enough.
+                behind = [(batch, _splits_with(batch, large)) for batch in batches[len(likelihoods) :]]
+                split += [batch for batch, too_large in behind if too_large]
+                parts = [part for batch, too_large in behind for part in (batch.split() if too_large else (batch,))]
+                batches = [*fitting, *parts]
             likelihoods = self._differentiate(batches, share, seed)
         applied = self._apply(batches, likelihoods, learning_rate)
         return replace(applied, split=tuple(split), dropped=tuple(dropped))
@@ -173,6 +176,15 @@ class Updater:
 def _tokens(batch: Batch) -> int:
     """Target tokens that are predicted: all but the begin marks."""
     return int(batch.target_lengths.sum()) - len(batch.target_lengths)
+
+
+def _splits_with(batch: Batch, large: Batch) -> bool:
+    """Whether a batch can be split and is at least as large as one that memory was not enough for."""
+    return len(batch.lines) > 1 and _size(batch) >= _size(large)
+
+
+def _size(batch: Batch) -> int:
+    return batch.source.numel() + batch.target.numel()
 
 
 def _toward(average: Tensor, weight: Tensor, share: float) -> None:
