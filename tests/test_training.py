@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nmt import checkpoints
+from nmt.commands.train import main
 from nmt.device import autocast_type
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
@@ -152,6 +153,23 @@ def test_harmless_changes_are_accepted_by_name_and_told(
     assert "recipe.yaml: train.updates was 4 and is now 8: accepted" in capsys.readouterr().err
     assert checkpoints.update_of(checkpoints.newest(tmp_path, print)) == 8
     train(longer, out=tmp_path)  # from now on it is the folder's recipe
+
+
+def test_the_command_takes_the_keys_that_may_change(
+    tmp_path: Path, small_recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(write_recipe(small_recipe("train.updates=4")))
+    longer = ["nmt-train", "recipe.yaml", "train.updates=8", "--out", "run"]
+    for arguments, code, said in (
+        (["nmt-train", "recipe.yaml", "--out", "run"], 0, "the model is in run"),
+        (longer, 2, "nmt-train: run/recipe.yaml: train.updates was 4 and is now 8\nnmt-train: these changes are harm"),
+        ([*longer, "--accept", "seed"], 2, "nmt-train: --accept seed: a change of this key is not harmless"),
+        ([*longer, "--accept", "train.patience, train.updates"], 0, "train.updates was 4 and is now 8: accepted"),
+    ):
+        monkeypatch.setattr(sys, "argv", arguments)
+        assert main() == code
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["seed", "model.encoder.hidden_size", "train", "train.update", ""])

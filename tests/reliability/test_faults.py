@@ -357,6 +357,20 @@ def test_a_spike_is_logged_with_its_lines_and_applied(
     assert files_of(tmp_path / "run") == files_of(tmp_path / "without")
 
 
+def test_a_split_batch_holds_the_same_pairs_without_more_padding_than_they_need(small_recipe: Make) -> None:
+    store, tokenizers = store_of(small_recipe())
+    for whole in BatchPlan(store, tokenizers, tokens=None, sentences=7, seed=1).batches(1):
+        halves = whole.split()
+        assert [line for half in halves for line in half.lines] == list(whole.lines)
+        assert abs(len(halves[0].lines) - len(halves[1].lines)) <= 1
+        rows = [row for half in halves for row in zip(half.target, half.target_lengths, strict=True)]
+        for (row, length), before in zip(rows, whole.target, strict=True):
+            assert torch.equal(row[:length], before[:length])
+        for half in halves:
+            assert half.source.shape == (len(half.lines), half.source_lengths.max())
+            assert half.target.shape == (len(half.lines), half.target_lengths.max())
+
+
 def gradients(updater: Updater) -> Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in updater.model.parameters()])
 
@@ -493,7 +507,7 @@ def test_a_process_that_really_runs_out_of_memory_trains_on_every_sentence(tmp_p
     assert course["tokens"] == sum(len(ids) + 1 for ids in tokenizer.encode([target for _, target in pairs]))
 
 
-def test_deterministic_training_asks_torch_for_it_and_leaves_no_trace(
+def test_deterministic_training_asks_torch_for_it_and_gives_its_settings_back(
     tmp_path: Path, small_recipe: Make, trouble: Trouble
 ) -> None:
     asked: list[bool] = []
