@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check wheels format clean
+.PHONY: help demo test soak check wheels format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    train an English-French model on two cores in five minutes, and translate with it"
 	@echo "make test    run the tests (under six minutes)"
+	@echo "make soak    try the promises of reliability far more often than the tests do, and print what was tried"
 	@echo "make check   formatting, lint, types, import layers, tests"
 	@echo "make wheels  build nmt and two plugins, install them into a fresh environment, train and translate there"
 
@@ -28,6 +29,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+soak: $(READY)
+	NMT_SOAK=1 $(BIN)/python -m pytest tests/reliability
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -4,10 +4,11 @@ NMT_SOAK=1 asks for the large numbers.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 FIGURES = pytest.StashKey[list[tuple[str, str]]]()
 SOAK = os.environ.get("NMT_SOAK") == "1"
@@ -30,6 +31,14 @@ def amount() -> Amount:
 def promise(request: pytest.FixtureRequest) -> Promise:
     """`promise(words, figure)`: a line of the table that is printed at the end of a soak."""
     return lambda words, figure: request.config.stash[FIGURES].append((words, figure))
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """For many starts of `nmt-train` in little time."""
+    nursery = Nursery(tmp_path_factory.mktemp("cache"))
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,16 @@
 """A run that is stopped anywhere and started again ends with the same files, byte for byte, as one never stopped."""
 
-import json
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+from contents import contents
 from nursery import Nursery
 
 from nmt import checkpoints
@@ -21,8 +21,6 @@ from nmt.registry import CELL, available, distribution
 Amount = Callable[[int, int], int]
 Promise = Callable[[str, str], None]
 CELLS = sorted(name for name, points in available(CELL).items() if distribution(points[0])[0] == "recurrent-nmt")
-CLOCK = ("seconds", "tokens_per_second")
-"""All that may differ: these numbers in metrics.jsonl (and TensorBoard's files, which hold times too)."""
 EVENTS_INSIDE_A_SAVE = 24
 """About as many, deleting an older checkpoint included."""
 COPY = Path(__file__).parents[2] / "recipes" / "copy.yaml"
@@ -50,25 +48,6 @@ EVERYTHING = [
     "train.updates=15",
     "train.threads=1",
 ]
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("cache"))
-    yield nursery
-    nursery.close()
-
-
-def contents(run: Path) -> dict[str, object]:
-    """Every file below a run's folder, without the clock."""
-    files: dict[str, object] = {
-        str(path.relative_to(run)): path.read_bytes()
-        for path in run.rglob("*")
-        if path.is_file() and "tensorboard" not in path.parts
-    }
-    records = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
-    files["metrics.jsonl"] = [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
-    return files
 
 
 @dataclass(frozen=True)
