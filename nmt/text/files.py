@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -85,12 +86,7 @@ class FilesCorpus(Corpus):
     def check(self) -> None:
         """Every file must be there and open."""
         for path in self._files():
-            try:
-                with Path(path).open("rb"):
-                    pass
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
+            check_file(path)
 
     def notes(self) -> list[str]:
         """Lines whose bytes were no UTF-8."""
@@ -99,6 +95,21 @@ class FilesCorpus(Corpus):
 
     def _files(self) -> tuple[str, ...]:
         return (*self._sources, *self._targets, *self._tables)
+
+
+def check_file(path: str) -> None:
+    """Raise UserError where there is no file, or one that can't be opened, or a pipe, which can't be read twice."""
+    try:
+        mode = Path(path).stat().st_mode
+        # Asked before it is opened: opening a pipe would wait for someone to write to it.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            problem = "is no file but a pipe or a device, and a corpus is read several times"
+            raise UserError(problem, "write it to a file first", place=path)
+        with Path(path).open("rb"):
+            pass
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        raise UserError(f"can't be read ({reason})", "check the path", place=path) from error
 
 
 def _listed(paths: Paths) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def same_length(
         total = number + 1 + sum(1 for _ in (source_lines if longer is source_path else target_lines))
         raise UserError(
             f"has no counterpart: {longer} has {total:,} lines, {shorter} has {number:,}",
-            "line n of both files must belong together",
+            "line n of both must belong together; nmt-data check finds where they part",
             place=f"{longer}:{number + 1}",
         )
 
