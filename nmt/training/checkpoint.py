@@ -95,23 +95,30 @@ def settle(run: Path, course: Course, settings: recipe.Train) -> None:
     What follows every save of a validation. A start does it once more, for it may have been killed in between.
     """
     if course.best:
-        named, best = run / checkpoints.BEST, f"{checkpoints.name_of(course.best[0][1])}\n"
-        if not named.exists() or named.read_text() != best:
-            checkpoints.write_text(named, best)
+        _name_best(run, course)
         _prune(run, course, settings)
     checkpoints.sweep(run)
 
 
+def _name_best(run: Path, course: Course) -> None:
+    """Where newer checkpoints were damaged, an older one may remember a best that had been deleted for a better."""
+    there = [update for _, update in course.best if (run / checkpoints.name_of(update)).exists()]
+    named, best = run / checkpoints.BEST, f"{checkpoints.name_of([*there, course.update][0])}\n"
+    if not named.exists() or named.read_text() != best:
+        checkpoints.write_text(named, best)
+
+
 def _prune(run: Path, course: Course, settings: recipe.Train) -> None:
-    """A checkpoint that a stop has left between validations goes once training is behind it.
+    """A checkpoint that a stop has left between validations doesn't count, and goes once training is behind it.
 
     So what is kept in the end doesn't depend on stops. One that is being read stays until the next time, and those of
     later updates, passed over for their damage, until training comes there.
     """
     found = {checkpoints.update_of(path): path for path in checkpoints.listed(run)}
     behind = [update for update in found if update <= course.update]
-    newest = [update for update in behind if update == course.update or update % settings.validate_every == 0]
-    keep = {*newest[-settings.keep_last :], *(update for _, update in course.best)}
+    last = course.update if course.ended else 0  # validated, too
+    validated = [update for update in behind if update % settings.validate_every == 0 or update == last]
+    keep = {course.update, *validated[-settings.keep_last :], *(update for _, update in course.best)}
     for update in behind:
         if update not in keep:
             checkpoints.remove(found[update])
