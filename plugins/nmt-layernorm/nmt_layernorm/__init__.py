@@ -1,0 +1,1 @@
+"""Layer-normalised LSTM and GRU, with recurrent dropout, variational dropout and zoneout."""

@@ -1,0 +1,119 @@
+"""mLSTM: a matrix memory."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from nmt.cells import engines
+from nmt.cells.cell import Cell
+from nmt.cells.state import Noise, State
+from nmt.errors import UserError
+from nmt_xlstm import START
+
+LEAST = -80.0
+"""No stabiliser counts as lower in exp(-m): there h is 0 to the last digit, and exp would overflow."""
+
+
+class MLSTMCell(Cell):
+    """mLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.3 and appendix A.2), in its stabilised form.
+
+    For each head, of size d:
+    q = W_q x + b_q,  k = (W_k x + b_k) / √d,  v = W_v x + b_v
+    ĩ = w_iᵀ x + b_i,  f̃ = w_fᵀ x + b_f,  f = σ(f̃) or exp(f̃),  o = σ(W_o x + b_o)
+    m' = max(log f + m, ĩ)                                       the stabiliser
+    C' = exp(log f + m - m') C + exp(ĩ - m') v kᵀ
+    n' = exp(log f + m - m') n + exp(ĩ - m') k
+    h' = o ∘ C' q / max(|n'ᵀ q|, exp(-m'))
+
+    Nothing reads h, so `unroll` computes all steps at once (appendix A.3): time and memory grow with T², the matrices
+    C are never made but for the last step. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts.
+    `heads`: how many memories of d = hidden_size / heads.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget: Literal["sigmoid", "exponential"] = "sigmoid",
+        forget_bias: float = 3.0,
+        heads: Annotated[int, Field(gt=0)] = 1,
+    ) -> None:
+        size = hidden_size // heads
+        super().__init__(input_size, hidden_size, state_shapes=((heads, size, size), (heads, size), (heads, 1)))
+        if hidden_size % heads:
+            raise UserError(f"mlstm: {heads} heads don't divide hidden_size {hidden_size}", "choose a divisor")
+        self._heads, self._size = heads, size
+        self._exponential = forget == "exponential"
+        self.input = nn.Linear(input_size, 4 * hidden_size)
+        self.gates = nn.Linear(input_size, 2 * heads)
+        nn.init.zeros_(self.input.bias)
+        nn.init.zeros_(self.gates.bias)
+        nn.init.constant_(self.gates.bias[heads:], forget_bias)
+
+    def initial_state(self, batch_size: int) -> State:
+        """C and n of zeros, m lower than anything."""
+        matrix, normalizer, stabilizer = super().initial_state(batch_size)
+        return matrix, normalizer, torch.full_like(stabilizer, START)
+
+    def project(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., 4H + 2 heads]``: q, k, v and o's argument, then those of i and f."""
+        return torch.cat([self.input(xs), self.gates(xs)], -1)
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        """``[B, 4H + 2 heads]`` and (C, n, m) -> h' and the next state."""
+        matrix, normalizer, m = state  # [B, heads, d, d], [B, heads, d], [B, heads, 1]
+        q, k, v, o, i, log_f = self._parts(projected.to(m.dtype))
+        new_m = torch.maximum(log_f + m, i)
+        kept, written = torch.exp(log_f + m - new_m), torch.exp(i - new_m)
+        matrix = kept[..., None] * matrix + (written * v)[..., None] * k[..., None, :]
+        normalizer = kept * normalizer + written * k
+        read = (matrix @ q[..., None]).squeeze(-1)  # [B, heads, d]
+        h = o * (read / _divisor((normalizer * q).sum(-1, keepdim=True), new_m)).flatten(-2)
+        return h, (matrix, normalizer, new_m)
+
+    def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `Cell.unroll`, all steps at once: each weighs those before it, and the first state, by what the forget
+        gates in between have left of them.
+        """
+        matrix, normalizer, m = state
+        parts = self._parts(self.project(engines.cleared(xs, lengths)).to(m.dtype))
+        q, k, v = (part.transpose(1, 2) for part in parts[:3])  # [B, heads, T, d]
+        o, i, log_f = parts[3], parts[4].transpose(1, 2), parts[5].transpose(1, 2)  # i, log f: [B, heads, T, 1]
+        total = log_f.cumsum(2)
+        steps = torch.arange(xs.shape[1], device=xs.device)
+        exponents = (total - total.mT + i.mT).masked_fill(steps > steps[:, None], START)  # [B, heads, T, T]
+        first = total + m[:, :, None]  # [B, heads, T, 1]: the first state's
+        new_m = torch.maximum(exponents.amax(-1, keepdim=True), first)
+        weights, weight_first = torch.exp(exponents - new_m), torch.exp(first - new_m)
+        scores = weights * (q @ k.mT)
+        read = scores @ v + weight_first * (q @ matrix.mT)
+        sums = scores.sum(-1, keepdim=True) + weight_first * (q @ normalizer[..., None])
+        hs = o * (read / _divisor(sums, new_m)).transpose(1, 2).flatten(-2)  # [B, T, H]
+
+        def last(values: Tensor) -> Tensor:
+            """``[B, heads, T, ...] -> [B, heads, ...]``: each sentence's own last step."""
+            return engines.at_last(values.transpose(1, 2), lengths)
+
+        written, kept = last(weights)[..., None], last(weight_first)  # [B, heads, T, 1], [B, heads, 1]
+        final_matrix = (written * v).mT @ k + kept[..., None] * matrix
+        final_normalizer = (written * k).sum(2) + kept * normalizer
+        return engines.cleared(hs, lengths), (final_matrix, final_normalizer, last(new_m))
+
+    def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v ``[..., heads, d]``, o ``[..., H]``, ĩ and log f ``[..., heads, 1]``."""
+        sizes = [self.hidden_size] * 4 + [self._heads] * 2
+        q, k, v, o, i, f = projected.split(sizes, -1)
+        q, k, v = (part.unflatten(-1, (self._heads, self._size)) for part in (q, k, v))
+        log_f = f if self._exponential else F.logsigmoid(f)
+        return q, k / self._size**0.5, v, torch.sigmoid(o), i[..., None], log_f[..., None]
+
+
+def _divisor(sums: Tensor, m: Tensor) -> Tensor:
+    """max(abs(nᵀ q), exp(-m))."""
+    return torch.maximum(sums.abs(), torch.exp(-m.clamp(min=LEAST)))
