@@ -184,7 +184,8 @@ def test_a_damaged_dataset_says_what_is_wrong_and_nothing_else(
     write: Write, cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write("data.csv", b"en,fr\n\xe9,b\n")
-    assert "can't decode byte 0xe9" in refusal(DatasetsCorpus(path=path, source="en", target="fr"))
+    corpus = DatasetsCorpus(path=path, source="en", target="fr")
+    assert refusal(corpus) == f"{path}:2:1: no valid UTF-8 (byte 0xe9); save the file as UTF-8"
     assert capfd.readouterr() == ("", "")
 
 
@@ -210,10 +211,29 @@ def test_a_dataset_file_that_is_not_there_is_named(name: str, tmp_path: Path) ->
     assert refusal(DatasetsCorpus(path=str(path))).startswith(f"{path}: can't be read (no such file)")
 
 
-@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
-def test_a_damaged_dataset_file_is_one_line(name: str, write: Write, cache: Path) -> None:
-    path = write(name, b'{"en": "a", "fr":\xff')
-    assert refusal(DatasetsCorpus(path=path)).startswith(f"{path}: the dataset can't be loaded (")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "data.jsonl",
+            b'{"en": "a"}\n{"en": "a", "fr":\xff',
+            ":2:18: no valid UTF-8 (byte 0xff); save the file as UTF-8",
+        ),
+        ("data.jsonl", b'{"en": "a"}\n\n{"en"\n', ":3: no JSON ("),
+        ("data.csv", b"en,fr\na,b\na,b,c\n", ":3: the dataset can't be loaded ("),
+        ("data.tsv", b"\n", ": holds no rows; "),
+        ("data.parquet", b"PAR1", ": the dataset can't be loaded ("),
+    ],
+)
+def test_a_damaged_dataset_file_is_one_line(name: str, content: bytes, message: str, write: Write, cache: Path) -> None:
+    path = write(name, content)
+    assert refusal(DatasetsCorpus(path=path)).startswith(f"{path}{message}")
+
+
+def test_a_pipe_is_no_corpus_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: is no file but a pipe or a device"):
+        FilesCorpus(tsv=str(tmp_path / "pipe")).check()
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_within_seconds(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 import socket
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -84,11 +86,11 @@ class DatasetsCorpus(Corpus):
         except Exception as error:  # the library raises whatever its backends do, so there is no closer net
             cause = error.__cause__ or error
             reason = str(cause).strip().splitlines() or ["no reason given"]
-            raise UserError(
-                f"the dataset can't be loaded ({type(cause).__name__}: {reason[0]})",
-                "check its path, name and split; a hub id needs the network, or a copy in the cache",
-                place=self._path,
-            ) from error
+            problem = f"the dataset can't be loaded ({type(cause).__name__}: {reason[0]})"
+            if self._is_file():
+                raise _in_its_line(Path(self._path), problem) from error
+            remedy = "check its path, name and split; a hub id needs the network, or a copy in the cache"
+            raise UserError(problem, remedy, place=self._path) from error
 
     def _load_file(self, datasets: Any) -> Any:
         suffix = Path(self._path).suffix
@@ -117,6 +119,31 @@ class DatasetsCorpus(Corpus):
             problem = f"the column {column!r} holds {type(value).__name__}, not text"
             raise UserError(problem, "name a column of sentences", place=f"{self._path}:{number}")
         return one_line(value)
+
+
+def _in_its_line(path: Path, problem: str) -> UserError:
+    """The error for a local file that the library can't read: with the line that is wrong, if that can be told."""
+    if path.suffix == ".parquet":
+        return UserError(problem, "write it again", place=str(path))
+    empty = True
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            place = f"{path}:{number}"
+            empty = empty and not line.strip()
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if path.suffix == ".jsonl" and text.strip():
+                    json.loads(text)
+            except UnicodeDecodeError as error:
+                found = f"no valid UTF-8 (byte 0x{line[error.start]:02x})"
+                return UserError(found, "save the file as UTF-8", place=f"{place}:{error.start + 1}")
+            except ValueError as error:
+                return UserError(f"no JSON ({error})", "put one object on each line", place=place)
+    if empty:
+        return UserError("holds no rows", "look whether it was written to its end", place=str(path))
+    line_told = re.search(r"\bline (\d+)", problem)  # as the reader of csv files does
+    place = f"{path}:{line_told[1]}" if line_told else str(path)
+    return UserError(problem, "mend the file, or check which split is asked for", place=place)
 
 
 def _hub_has_a_name() -> bool:

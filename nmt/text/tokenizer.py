@@ -98,9 +98,8 @@ class Tokenizer:
                 minloglevel=3,
             )
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]
             if not stopped:
-                raise UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size") from error
+                raise _untrainable(str(error)) from error
         if stopped:
             raise stopped[0]
         return cls(model.getvalue())
@@ -205,6 +204,14 @@ def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
         raise UserError("tokenizer: shared: false needs both path and target_path, or neither", "give both")
     source = Tokenizer.train((pair[0] for pair in _sentences(corpus)), settings)
     return Tokenizers(source, Tokenizer.train((pair[1] for pair in _sentences(corpus)), settings))
+
+
+def _untrainable(message: str) -> UserError:
+    """What sentencepiece's complaint means for a user."""
+    reason = message.strip().splitlines()[-1].rpartition("] ")[2]
+    if "!sentences_.empty()" in message:
+        return UserError("the tokenizer can't be trained (there is no text)", "look at its files", place="data.train")
+    return UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size")
 
 
 def _both_sides(corpus: Corpus) -> Iterator[str]:
