@@ -23,6 +23,7 @@ from nmt.text.batches import BatchPlan, ordered_batches
 from nmt.text.corpus import Corpus
 from nmt.text.store import TokenStore, build_store
 from nmt.text.tokenizer import Tokenizers, make_tokenizers
+from nmt.training.check import check_corpora
 from nmt.training.checkpoint import resume
 from nmt.training.course import Course
 from nmt.training.environment import environment
@@ -63,6 +64,7 @@ def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     with claimed(folder, recipe, accept, _say) as begun:
+        check_corpora(recipe.data.train, recipe.data.valid)  # both before one is read, which can take long
         tokenizers = Tokenizers.load(folder) if begun else make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
         training, validation = _stores(recipe, tokenizers)
         model = build(recipe, tokenizers).to(device)
