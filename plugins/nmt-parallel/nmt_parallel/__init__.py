@@ -1,0 +1,1 @@
+"""Cells whose time loop is element-wise and linear: a scan in training, a step in search."""

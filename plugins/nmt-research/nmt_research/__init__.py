@@ -1,0 +1,1 @@
+"""Recurrent cells from machine translation research."""
