@@ -142,7 +142,7 @@ def counting(draw: random.Random, pairs: int) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def counting_recipe(tmp_path: Path, small_recipe: Make) -> Make:
-    train_set = corpus_of(tmp_path / "train", counting(random.Random(1), 1500))
+    train_set = corpus_of(tmp_path / "train", counting(random.Random(1), 6000))
     valid_set = corpus_of(tmp_path / "valid", counting(random.Random(2), 200))
     data = (f"data.train={train_set}", f"data.valid={valid_set}", "data.test=null", FAULTY)
     sizes = ("model.embedding_size=16", "model.decoder.hidden_size=16", "train.batch_tokens=400")
@@ -266,6 +266,16 @@ def test_without_a_checkpoint_training_goes_back_to_its_first_weights(
         "optimizer" in name for name in load_file(tmp_path / checkpoints.name_of(5) / "training.safetensors")
     )
     assert records(tmp_path, "rollback") == [{"event": "rollback", "update": 5, "to": 0, "rollbacks": 1}]
+
+
+def test_going_back_to_a_checkpoint_without_moments_forgets_the_moments(
+    tmp_path: Path, small_recipe: Make, trouble: Trouble
+) -> None:
+    trouble.at = dict.fromkeys((1, 2, 3, 4, 6, 7, 8), nan)  # only the fifth update is applied
+    train(small_recipe(FAULTY, "train.updates=8", "train.keep_last=2"), out=tmp_path)
+    assert [record["to"] for record in records(tmp_path, "rollback")] == [0, 4]
+    written = [(tmp_path / checkpoints.name_of(update) / "training.safetensors").read_bytes() for update in (4, 8)]
+    assert written[0] == written[1]
 
 
 def test_a_damaged_checkpoint_is_passed_over_in_going_back(
