@@ -11,8 +11,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """The content of a file that has at most `limit` bytes. Raises OSError where it has more, or is no true file."""
     require_file(path)
     with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        content = file.read(limit + 1) if path.stat().st_size <= limit else None
+    if content is None or len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return content
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from nmt import __version__
 from nmt.bounded import read_bounded, require_file
-from nmt.errors import RunError, UserError
+from nmt.errors import RunError, UserError, visible
 from nmt.locks import locked
 
 MANIFEST = "MANIFEST.json"
@@ -101,7 +101,8 @@ def damage(checkpoint: Path) -> str | None:
         for name, expected in manifest["files"].items():
             if Path(name).name != name:
                 return f"{MANIFEST} names {name!r}, which is no file of the checkpoint"
-            if _entry(checkpoint / name) != expected:
+            # The size first: a hostile file may be too large to be read.
+            if (checkpoint / name).stat().st_size != expected["bytes"] or _entry(checkpoint / name) != expected:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -233,7 +234,7 @@ def _refuse_first_format(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_formats(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
-    form, writer = manifest["format"], manifest["written_by"]
+    form, writer = manifest["format"], visible(str(manifest["written_by"]))
     if form == FORMAT:
         return
     remedy = f"go on with {writer}, or train anew into another folder" if form < FORMAT else f"install {writer}"

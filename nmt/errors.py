@@ -43,10 +43,7 @@ def visible(text: str) -> str:
     """`text` with its controls and line ends spelt out: what a foreign file says must not disturb a terminal."""
     if text.isprintable():
         return text
-    return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _INVISIBLE else letter
-        for letter in text
-    )
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _INVISIBLE else letter for letter in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

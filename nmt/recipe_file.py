@@ -14,7 +14,7 @@ import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from nmt.errors import UserError, visible
 from nmt.options import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
@@ -23,6 +23,8 @@ from nmt.recipe import Recipe
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 10_000
+MAX_DIGITS = 100
+INTEGER = "tag:yaml.org,2002:int"
 
 KeyPath = tuple[str | int, ...]
 
@@ -133,6 +135,8 @@ class _Document:
         def measure(node: Node | None, above: frozenset[int]) -> tuple[int, int]:
             if id(node) in above:
                 self._refuse_size(node.start_mark if node else None)
+            if isinstance(node, ScalarNode) and node.tag == INTEGER and len(node.value) > MAX_DIGITS:
+                self._refuse(f"a number has at most {MAX_DIGITS} digits", node.start_mark)
             if id(node) not in sizes:
                 inner = [measure(child, above | {id(node)}) for child in _children(node)]
                 sizes[id(node)] = (1 + sum(n for n, _ in inner), 1 + max((d for _, d in inner), default=0))
@@ -143,8 +147,11 @@ class _Document:
             self._refuse_size(None)
 
     def _refuse_size(self, mark: Any) -> None:
+        limits = f"at most {MAX_DEPTH} levels deep and has at most {MAX_NODES:,} nodes, aliases counted"
+        self._refuse(f"a recipe is {limits}", mark)
+
+    def _refuse(self, problem: str, mark: Any) -> None:
         place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else str(self._path)
-        problem = f"a recipe is at most {MAX_DEPTH} levels deep and has at most {MAX_NODES:,} nodes, aliases counted"
         raise UserError(problem, place=place)
 
     def override(self, override: str) -> None:
