@@ -26,6 +26,8 @@ class Choice:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    component: type | None = field(default=None, compare=False, repr=False)
+    """What the name stood for where the choice was resolved; None before."""
 
     def build(self, kind: Kind, *given: Any) -> Any:
         """The component, from what the framework gives (`given`, in the order of its positional parameters).
@@ -37,7 +39,11 @@ class Choice:
         except OptionError as error:
             place = ".".join(str(part) for part in (self.name, *error.path) if part != kind.key)
             raise UserError(error.problem, error.remedy, place=place) from error
-        return load(kind, checked.name)(*given, **checked.options)
+        return checked.loaded(kind)(*given, **checked.options)
+
+    def loaded(self, kind: Kind) -> type:
+        """The component itself. Raises UserError as `nmt.registry.load`."""
+        return self.component or load(kind, self.name)
 
 
 @dataclass
@@ -109,10 +115,10 @@ def resolve(kind: Kind, value: Any) -> Choice:
     """
     choice = parse(kind, value)
     try:
-        component = load(kind, choice.name)
+        component = choice.loaded(kind)
     except UserError as error:
         raise OptionError((kind.key,), error.problem, error.remedy) from error
-    return Choice(choice.name, check_options(component, choice.options))
+    return Choice(choice.name, check_options(component, choice.options), component)
 
 
 def check_options(component: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +200,7 @@ def _has_tag(section: type[pydantic.BaseModel], path: tuple[str | int, ...]) -> 
 
 def dump(kind: Kind, choice: Choice) -> dict[str, Any]:
     """A resolved choice as a recipe writes it: ``{type: name, option: value, …}``, nested components likewise."""
-    fields = schema(load(kind, choice.name)).model_fields
+    fields = schema(choice.loaded(kind)).model_fields
     options = {}
     for name, value in choice.options.items():
         inner = component_kind(fields[name])

@@ -300,6 +300,8 @@ class Recipe(Section):
     """Of the run; its folder is runs/NAME."""
     seed: Natural = 1
     """Of initialisation, data order, dropout and sampling."""
+    plugins: tuple[str, ...] | None = None
+    """Distributions whose components may be used besides the built-in ones; all that are installed unless given."""
     data: Data
     tokenizer: Tokenizer = Tokenizer()
     model: Model = Model()

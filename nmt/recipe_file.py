@@ -6,6 +6,7 @@ The only reader of YAML in the package. What is read can't run code: only plain 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from nmt.bounded import read_bounded
 from nmt.errors import UserError, visible
 from nmt.options import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
 from nmt.recipe import Recipe
+from nmt.registry import KINDS, available, only
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
@@ -39,12 +42,38 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         document.override(override)
     try:
         recipe = Recipe.model_validate(document.data)
-        return recipe.model_copy(update=resolve_fields(recipe))
+        with only(recipe.plugins):
+            return recipe.model_copy(update=resolve_fields(recipe))
     except pydantic.ValidationError as error:
         lines = [document.error(each) for each in option_errors(error, Recipe)]
         raise UserError("\n".join(dict.fromkeys(lines))) from error
     except OptionError as error:
         raise UserError(document.error(error)) from error
+
+
+def read_run(folder: Path) -> Recipe:
+    """The recipe of a run. Where a component of its model isn't installed, the error says whose it was."""
+    try:
+        return read_recipe(folder / "recipe.yaml")
+    except UserError as error:
+        needed = _needed(folder / "environment.json")
+        if not needed:
+            raise
+        owners = " and ".join(f"{component} of {owner}" for component, owner in needed.items())
+        packages = " ".join(sorted({"==".join(owner.split()) for owner in needed.values()}))
+        raise UserError(
+            f"the model needs the {owners}, not installed here", f"pip install {packages}", place=str(folder)
+        ) from error
+
+
+def _needed(environment: Path) -> dict[str, str]:
+    """Components that a run was made with and that are missing here, with their distributions and versions."""
+    try:
+        recorded = json.loads(read_bounded(environment, MAX_BYTES))["components"]
+        named = {f"{kind.name} {name}" for kind in KINDS for name in available(kind)}
+        return {component: owner for component, owner in recorded.items() if component not in named}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not there, or not as we write it
+        return {}
 
 
 def write_recipe(recipe: Recipe) -> str:

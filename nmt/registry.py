@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
+from nmt import __version__
 from nmt.errors import UserError, did_you_mean
+
+OURS = "recurrent-nmt"
+"""The distribution that the built-in components come with."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Kind:
     name: str
     group: str
     interface: str
+    given: tuple[str, ...]
+    """What the framework gives a constructor, by position."""
     key: str = "type"
 
     def base(self) -> type:
@@ -32,15 +39,16 @@ class Kind:
         return base
 
 
-CELL = Kind("cell", "nmt.cells", "nmt.cells.cell:Cell")
-ATTENTION = Kind("attention", "nmt.attentions", "nmt.attention.attention:Attention")
-ENCODER = Kind("encoder", "nmt.encoders", "nmt.model.encoder:Encoder")
-DECODER = Kind("decoder", "nmt.decoders", "nmt.model.decoder:Decoder")
-CORPUS = Kind("corpus", "nmt.corpora", "nmt.text.corpus:Corpus", key="corpus")
+CELL = Kind("cell", "nmt.cells", "nmt.cells.cell:Cell", ("input_size", "hidden_size"))
+ATTENTION = Kind("attention", "nmt.attentions", "nmt.attention.attention:Attention", ("query_size", "key_size"))
+ENCODER = Kind("encoder", "nmt.encoders", "nmt.model.encoder:Encoder", ("embedding", "unroll"))
+DECODER = Kind("decoder", "nmt.decoders", "nmt.model.decoder:Decoder", ("embedding", "unroll", "encoded_size"))
+CORPUS = Kind("corpus", "nmt.corpora", "nmt.text.corpus:Corpus", (), key="corpus")
 KINDS = (CELL, ATTENTION, ENCODER, DECODER, CORPUS)
 
 
 _registered: dict[tuple[str, str], type] = {}
+_allowed: ContextVar[frozenset[str] | None] = ContextVar("allowed", default=None)
 
 
 def register(kind: Kind, name: str) -> Callable[[type], type]:
@@ -57,14 +65,29 @@ def register(kind: Kind, name: str) -> Callable[[type], type]:
     return remember
 
 
+@contextmanager
+def only(distributions: Iterable[str] | None) -> Iterator[None]:
+    """Within this block, components come from these distributions and the built-ins alone; None restricts nothing.
+
+    Blocks within blocks restrict further. What is not allowed is not imported.
+    """
+    outer = _allowed.get()
+    inner = outer if distributions is None else frozenset(_normal(name) for name in distributions)
+    token = _allowed.set(inner if outer is None or inner is None else inner & outer)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
 def available(kind: Kind) -> dict[str, list[EntryPoint]]:
-    """Every installed name of this kind, with the entry points that offer it. Imports none of them."""
+    """Every installed name of this kind that may be used, with the entry points that offer it. Imports none."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=kind.group):
         offered = found.setdefault(point.name, [])
-        if point not in offered:
+        if point not in offered and _may_be_used(point):
             offered.append(point)
-    return dict(sorted(found.items()))
+    return {name: points for name, points in sorted(found.items()) if points}
 
 
 def distribution(point: EntryPoint) -> tuple[str, str]:
@@ -86,32 +109,29 @@ def offered_by(owner: str) -> list[tuple[Kind, EntryPoint]]:
     return [(kind, point) for kind, point in offers if _normal(distribution(point)[0]) == _normal(owner)]
 
 
-def _normal(name: str) -> str:
-    """A distribution's name as packaging compares names."""
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
 def load(kind: Kind, name: str) -> type:
     """The component of this name, imported.
 
-    Raises UserError where the name is unknown, offered twice, or no component of this kind; a plugin's own import
-    error is raised as it is, under a line that says whose it is.
+    Raises UserError where the name is unknown, not allowed here (`only`) or offered twice, and where the component
+    can't be imported, was made for another nmt, or doesn't fit its interface.
     """
     if (kind.group, name) in _registered:
         return _registered[kind.group, name]
-    offers = available(kind)
-    if name not in offers:
-        known = [*offers, *(n for group, n in _registered if group == kind.group)]
-        remedy = f"{did_you_mean(name, known)} (after adding one to a project, install the project again)"
-        raise UserError(f"no {kind.name} named {name!r} is installed", remedy)
-    if len(offers[name]) > 1:
-        owners = " and ".join(" ".join(distribution(point)) for point in offers[name])
-        raise UserError(f"the {kind.name} {name!r} is offered by {owners}", "uninstall one of them")
-    return _imported(kind, offers[name][0])
+    offers = available(kind).get(name, [])
+    if not offers:
+        raise _missing(kind, name)
+    if len(offers) > 1:
+        owners = " and ".join(" ".join(distribution(point)) for point in offers)
+        remedy = "uninstall one of them, or name the other in the recipe's plugins"
+        raise UserError(f"the {kind.name} {name!r} is offered by {owners}", remedy)
+    return imported(kind, offers[0])
 
 
-def _imported(kind: Kind, point: EntryPoint) -> type:
+def imported(kind: Kind, point: EntryPoint) -> type:
+    """The component that an entry point names, imported and checked against its interface. Raises UserError."""
     owner = " ".join(distribution(point))
+    if point.dist:
+        _expect_made_for_this_nmt(point.dist)
     try:
         component = point.load()
     except Exception as error:
@@ -122,4 +142,56 @@ def _imported(kind: Kind, point: EntryPoint) -> type:
         ) from error
     if not (inspect.isclass(component) and issubclass(component, kind.base())):
         raise UserError(f"{point.value} of {owner} is no {kind.name}", f"derive it from {kind.interface}")
-    return typing.cast(type, component)
+    _expect_it_fits(kind, component, f"{point.value} of {owner}")
+    return component
+
+
+def _missing(kind: Kind, name: str) -> UserError:
+    """Why there is no component of this name: not installed, or not allowed here."""
+    shut_out = [point for point in entry_points(group=kind.group) if point.name == name]
+    if shut_out:
+        owner = distribution(shut_out[0])[0]
+        remedy = f"add {owner} to the recipe's plugins, and leave out --no-plugins"
+        return UserError(f"the {kind.name} {name!r} is {owner}'s, whose components may not be used here", remedy)
+    known = [*available(kind), *(other for group, other in _registered if group == kind.group)]
+    remedy = f"{did_you_mean(name, known)} (after adding one to a project, install the project again)"
+    return UserError(f"no {kind.name} named {name!r} is installed", remedy)
+
+
+def _may_be_used(point: EntryPoint) -> bool:
+    allowed, owner = _allowed.get(), _normal(distribution(point)[0])
+    return allowed is None or owner == OURS or owner in allowed
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as packaging compares names."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _expect_made_for_this_nmt(owner: Distribution) -> None:
+    """Raise UserError where a distribution asks for other versions of nmt than this one."""
+    from packaging.requirements import InvalidRequirement, Requirement  # only where a plugin's component is asked for
+
+    for line in owner.requires or []:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue  # an installer's business
+        if _normal(requirement.name) == OURS and not requirement.specifier.contains(__version__, prereleases=True):
+            raise UserError(
+                f"{owner.name} {owner.version} is made for {OURS} {requirement.specifier}, and this is {__version__}",
+                f"upgrade {owner.name}, or install the {OURS} it is made for",
+            )
+
+
+def _expect_it_fits(kind: Kind, component: type, whose: str) -> None:
+    """Raise UserError where the framework could not build a component, or something of its interface is missing."""
+    unwritten = sorted(getattr(component, "__abstractmethods__", ()))
+    if unwritten:
+        raise UserError(f"{whose} doesn't define {', '.join(unwritten)}", f"{kind.interface} says what it must do")
+    parameters = list(inspect.signature(component).parameters.values())
+    positional = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    if tuple(positional) != kind.given:
+        wanted = f"({', '.join(kind.given)}, *, options)"
+        found = f"({', '.join(positional)})"
+        raise UserError(f"the constructor of {whose} takes {found} by position, not {wanted}", "name them so")

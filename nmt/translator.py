@@ -17,7 +17,7 @@ from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import load_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
 from nmt.recipe import MAX_BEAM, Search
-from nmt.recipe_file import read_recipe
+from nmt.recipe_file import read_run
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.loops import loops
@@ -113,7 +113,7 @@ class Translator:
             )
         if threads is not None:
             torch.set_num_threads(threads)
-        recipe = read_recipe(run / "recipe.yaml")
+        recipe = read_run(run)
         tokenizers = Tokenizers.load(run)
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
         with checkpoints.reading_best(run) if run == folder else checkpoints.reading(folder) as checkpoint:

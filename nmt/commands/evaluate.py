@@ -96,11 +96,11 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
 
 
 def _recipe_set(folder: Path, split: str) -> tuple[list[str], list[str]]:
-    from nmt.recipe_file import read_recipe
+    from nmt.recipe_file import read_run
     from nmt.registry import CORPUS
 
     run = folder if (folder / "recipe.yaml").exists() else folder.parent
-    recipe = read_recipe(run / "recipe.yaml")
+    recipe = read_run(run)
     choice = recipe.data.test if split == "test" else recipe.data.valid
     if choice is None:
         raise UserError("the recipe has no test set", "give --source and --reference", place=str(run / "recipe.yaml"))

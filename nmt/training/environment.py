@@ -12,7 +12,7 @@ import torch
 
 from nmt.options import Choice, component_kind, schema
 from nmt.recipe import Recipe, Section
-from nmt.registry import available, distribution, load
+from nmt.registry import available, distribution
 
 PACKAGES = ("recurrent-nmt", "torch", "numpy", "sentencepiece", "safetensors")
 
@@ -42,7 +42,7 @@ def _components(fields: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         if kind is not None and isinstance(value, Choice):
             offers = available(kind).get(value.name, [])
             found[f"{kind.name} {value.name}"] = " ".join(distribution(offers[0])) if offers else "this process"
-            found |= _components(schema(load(kind, value.name)).model_fields, value.options)
+            found |= _components(schema(value.loaded(kind)).model_fields, value.options)
         elif isinstance(value, Section):
             found |= _components(type(value).model_fields, _values(value))
     return found
