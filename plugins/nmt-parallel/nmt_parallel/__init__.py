@@ -1,1 +1,1 @@
-"""Cells whose time loop is element-wise and linear: a scan in training, a step in search."""
+"""Cells whose matrix products read the input alone, and the scans that run them along time."""

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from nmt.cells import engines
 from nmt.cells.cell import Cell
+from nmt.cells.engines import all_full, at_last, cleared
 from nmt.cells.state import Noise, State
-from nmt_parallel.scan import linear_scan
+from nmt_parallel.scan import scan
 
 
 class QRNNCell(Cell):
-    """The quasi-recurrent network with fo-pooling (Bradbury et al. 2017, eqs. 1 to 4).
+    """The quasi-recurrent network with fo-pooling (Bradbury et al. 2017, arXiv 1611.01576, eqs. 1, 2 and 4): gates by
+    a convolution over the last k inputs.
 
-    z = tanh(W_z * x),  f = σ(W_f * x),  o = σ(W_o * x), with * a convolution over x and the width - 1 inputs before it
+    z  = tanh(W_z * x + b_z)
+    f  = σ(W_f * x + b_f)
+    o  = σ(W_o * x + b_o)
     c' = f ∘ c + (1 - f) ∘ z
     h' = o ∘ c'
 
-    `width`: of the convolution. `forget_bias`: where the bias of f starts. Beside c the state holds what the inputs so
-    far add to the arguments of the next steps ``[width - 1, 3H]``, so that a step needs no input but its own.
+    with (W * x)_t = W⁰ x_t + W¹ x_{t-1} + … + W^{k-1} x_{t-k+1}, zeros before the first input. The state is c, and what
+    the inputs so far add to the gates of the k - 1 steps to come.
+
+    `width`: k, how many inputs a gate sees. `zoneout`: the chance of a unit to keep its c at a step (section 2.1);
+    when decoding, the expectation.
     """
 
     def __init__(
@@ -31,55 +37,65 @@ class QRNNCell(Cell):
         input_size: int,
         hidden_size: int,
         *,
-        width: Annotated[int, Field(gt=0)] = 2,
-        forget_bias: float = 1.0,
+        width: Annotated[int, Field(ge=1)] = 2,
+        zoneout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
-        pending = ((width - 1, 3 * hidden_size),) if width > 1 else ()
-        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,), *pending))
-        self._width = width
-        self.input = nn.Linear(input_size, 3 * hidden_size)
-        self.earlier = nn.Linear(input_size, (width - 1) * 3 * hidden_size, bias=False) if width > 1 else None
-        nn.init.zeros_(self.input.bias)
-        nn.init.constant_(self.input.bias[hidden_size : 2 * hidden_size], forget_bias)
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,), (width - 1, 3 * hidden_size)))
+        self.width = width
+        self.zoneout = zoneout
+        self.input = nn.Linear(input_size, width * 3 * hidden_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(3 * hidden_size))
+
+    def noise(self, rows: int, steps: int) -> Noise:
+        """Where c may change, ``[B, T, H]``: 1 with the chance 1 - zoneout."""
+        if not self.training or self.zoneout == 0.0:
+            return ()
+        return (self.bias.new_empty(rows, steps, self.hidden_size).bernoulli_(1 - self.zoneout),)
 
     def project(self, xs: Tensor) -> Tensor:
-        """``[..., I] -> [..., width · 3H]``: what x adds to z, f and o of its own step and of the steps after it."""
-        own: Tensor = self.input(xs)
-        return own if self.earlier is None else torch.cat([own, self.earlier(xs)], -1)
+        """``[..., I] -> [..., k · 3H]``: W⁰ x to W^{k-1} x, each of z, f and o."""
+        projected: Tensor = self.input(xs)
+        return projected
 
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
-        """``[B, width · 3H]`` and (c, pending) -> h' and the next state."""
-        c, pending = state[0], state[1:]
-        taps = projected.to(c.dtype).unflatten(-1, (self._width, 3 * self.hidden_size))  # [B, width, 3H]
-        arguments = taps[:, 0]
-        for waiting in pending:  # one tensor, or none where width is 1
-            arguments = arguments + waiting[:, 0]
-            pending = (F.pad(waiting[:, 1:], (0, 0, 0, 1)) + taps[:, 1:],)
-        z, f, o = self._gates(arguments)
-        c = z + f * (c - z)
-        return o * c, (c, *pending)
+        """``[B, k · 3H]`` and (c, what is pending ``[B, k - 1, 3H]``) -> h' and the next state."""
+        c, pending = state
+        gates = F.pad(pending, (0, 0, 0, 1)) + projected.unflatten(-1, (self.width, -1))  # [B, k, 3H]
+        a, b, o = self._coefficients(gates[:, 0], noise)
+        c = a * c + b
+        return o * c, (c, gates[:, 1:])
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `Cell.unroll`: the convolution as shifted sums, then a scan."""
-        c, pending = state[0], state[1:]
-        projected = self.project(engines.cleared(xs, lengths))
-        taps = projected.to(c.dtype).unflatten(-1, (self._width, 3 * self.hidden_size))  # [B, T, width, 3H]
-        arguments = taps[:, :, 0]
-        final: State = ()
-        for waiting in pending:
-            # What earlier inputs add to each step, and to the width - 1 steps behind the last.
-            steps = xs.shape[1] + self._width - 1
-            added = F.pad(waiting, (0, 0, 0, steps - waiting.shape[1]))  # [B, T + width - 1, 3H]
-            for tap in range(1, self._width):
-                added = added + F.pad(taps[:, :, tap], (0, 0, tap, self._width - 1 - tap))
-            arguments = arguments + added[:, : xs.shape[1]]
-            behind = lengths.to(xs.device)[:, None] + torch.arange(self._width - 1, device=xs.device)
-            final = (added[torch.arange(len(xs), device=xs.device)[:, None], behind],)
-        z, f, o = self._gates(arguments)
-        cs = linear_scan(f, (1.0 - f) * z, c)
-        return engines.cleared(o * cs, lengths), (engines.at_last(cs, lengths), *final)
+        """As `Cell.unroll`, by a scan."""
+        c, pending = state
+        noise = self.noise(xs.shape[0], xs.shape[1])
+        gates = self._convolved(self.project(cleared(xs, lengths)), pending)  # [B, T + k - 1, 3H]
+        a, b, o = self._coefficients(gates[:, : xs.shape[1]], noise)
+        cs = scan(a, b, c)
+        return cleared(o * cs, lengths), (at_last(cs, lengths), self._pending(gates, lengths, xs.shape[1]))
 
-    def _gates(self, arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z, f and o, ``[..., 3H] -> [..., H]`` each."""
-        z, f, o = arguments.chunk(3, -1)
-        return torch.tanh(z), torch.sigmoid(f), torch.sigmoid(o)
+    def _convolved(self, projected: Tensor, pending: Tensor) -> Tensor:
+        """What each input adds to its own step and to the k - 1 after it, summed; also for k - 1 steps behind T."""
+        last = self.width - 1
+        total = F.pad(pending, (0, 0, 0, projected.shape[1]))
+        for delay, part in enumerate(projected.chunk(self.width, -1)):
+            total = total + F.pad(part, (0, 0, delay, last - delay))
+        return total
+
+    def _pending(self, gates: Tensor, lengths: Tensor, size: int) -> Tensor:
+        """What stands in the k - 1 steps behind each sentence's length; padding is zeros and adds none."""
+        if all_full(lengths, size):
+            return gates[:, size:]
+        steps = lengths[:, None] + torch.arange(self.width - 1)
+        rows = torch.arange(gates.shape[0])[:, None]
+        return gates[rows.to(gates.device), steps.to(gates.device)]
+
+    def _coefficients(self, gates: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """What of c is kept, what is added to it, and o, each ``[..., H]``."""
+        x_z, x_f, x_o = (gates + self.bias).chunk(3, -1)
+        update = torch.sigmoid(-x_f)  # 1 - f
+        if noise:
+            update = update * cast(Tensor, noise[0])
+        elif self.zoneout > 0.0:
+            update = update * (1 - self.zoneout)
+        return 1 - update, update * torch.tanh(x_z), torch.sigmoid(x_o)
