@@ -169,7 +169,7 @@ def test_the_best_the_newest_and_those_being_read_are_never_deleted(
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # takes time, and changes nothing without a power cut
     Keeping.steps = 0
-    examples = amount(25, 500)
+    examples = amount(25, 300)
     checks = settings(
         max_examples=examples,
         stateful_step_count=amount(25, 60),
@@ -179,6 +179,36 @@ def test_the_best_the_newest_and_those_being_read_are_never_deleted(
     )
     run_state_machine_as_test(Keeping, settings=checks)
     promise("keeping: random saves, stops, starts, readers and damage", f"{Keeping.steps} steps of {examples} runs")
+
+
+def kept(run: Path) -> list[int]:
+    return [checkpoints.update_of(path) for path in checkpoints.listed(run)]
+
+
+@pytest.mark.parametrize(("ended", "expected"), [("7 updates done", [6, 7]), ("", [3, 6, 7])])
+def test_the_last_validation_counts_among_the_newest_and_a_stop_does_not(
+    tmp_path: Path, ended: str, expected: list[int]
+) -> None:
+    for update in (3, 6, 7):
+        save(tmp_path, Course(update=update))
+    settle(tmp_path, Course(update=7, best=[(0.0, 6), (0.5, 7 if ended else 6)], ended=ended), KEEPING)
+    assert kept(tmp_path) == expected
+
+
+def test_damaged_checkpoints_ahead_displace_none_behind(tmp_path: Path) -> None:
+    for update in (3, 6, 9, 12):
+        save(tmp_path, Course(update=update))
+    settle(tmp_path, Course(update=6, best=[(0.0, 6)]), KEEPING)
+    assert kept(tmp_path) == [3, 6, 9, 12]
+
+
+def test_a_best_that_has_been_deleted_is_not_named(tmp_path: Path) -> None:
+    for update in (6, 9):
+        save(tmp_path, Course(update=update))
+    settle(tmp_path, Course(update=9, best=[(0.0, 3), (1.0, 6)]), KEEPING)
+    assert checkpoints.best(tmp_path).name == checkpoints.name_of(6)
+    settle(tmp_path, Course(update=9, best=[(0.0, 3)]), KEEPING)
+    assert checkpoints.best(tmp_path).name == checkpoints.name_of(9)
 
 
 def test_a_checkpoint_is_deleted_only_once_nobody_reads_it(tmp_path: Path) -> None:

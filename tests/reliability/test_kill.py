@@ -98,7 +98,7 @@ def test_a_killed_run_ends_with_the_bytes_of_one_never_killed(
         place(folder, never_killed.recipe)
         code = -1
         while code != 0:
-            at = draw.randint(1, 2 * EVENTS_INSIDE_A_SAVE) if kills % 2 == 0 and kills < wanted else 0
+            at = draw.randint(1, 3 * EVENTS_INSIDE_A_SAVE) if kills % 2 == 0 and kills < wanted else 0
             child = nursery.start(folder, kill_inside_save=at)
             if kills < wanted and not at:
                 child.send(signal.SIGKILL, after=draw.uniform(0.0, 0.8 * never_killed.seconds))
