@@ -84,21 +84,26 @@ def _judged(pairs: Gathered, usual: _Usual, show: int, *, own: bool) -> Found:
     swapped = np.setdiff1d(usual.languages.swapped(pairs, own=own), copies)
     apart = empty | set(swapped.tolist())
     by_row["script"] = [(row, problem) for row, problem in _scripts(pairs, usual) if row not in apart]
+    apart.update(row for row, _ in by_row["script"])
+    moved = _moved(pairs, usual, np.array(sorted({*apart, *copies.tolist()}), np.int64))
+    strangers = {row for stretch in moved for row in range(stretch.first, stretch.last + 1)}
     rows, factors = usual.lengths.outliers(pairs)
     by_row["length"] = [
         (row, f"the target is {factor:.2g} times as long as usual for its source")
         for row, factor in zip(rows.tolist(), factors.tolist(), strict=True)
-        if row not in empty
+        if row not in empty and row not in strangers
     ]
     by_row["duplicate"] = [(row, f"the same pair as line {pairs.lines[before]}") for row, before in duplicates(pairs)]
     for kind, problems in by_row.items():
         found.add(kind, ((line, line, problem) for line, problem in _numbered(pairs, problems)))
     found.add("swapped", _joined(pairs, swapped))
-    if usual.evidence:
-        silent = [row for kind in ("empty", "script") for row, _ in by_row.get(kind, [])]
-        explained = np.concatenate([swapped, copies, np.array(silent, np.int64)])
-        _add_stretches(pairs, list(stretches(pairs, usual.evidence, explained)), found)
+    _add_stretches(pairs, moved, found)
     return found
+
+
+def _moved(pairs: Gathered, usual: _Usual, explained: Rows) -> list[Stretch]:
+    """The stretches that are not aligned line by line, where enough is known to tell."""
+    return list(stretches(pairs, usual.evidence, explained)) if usual.evidence else []
 
 
 def _count_sides(pairs: Gathered, found: Found) -> None:

@@ -14,6 +14,8 @@ from nmt.text.lines import disturbs_a_line
 _CONTINUATION = f"[\u0080-\u00bf{bytes(range(0x80, 0xC0)).decode('cp1252', errors='ignore')}]"
 _MISREAD = re.compile(
     rf"[\u00c2\u00c3](?![\u00a0\u00bb\u2019\u201d]){_CONTINUATION}"  # Â£, Ã©
+    "|\u00c5[\u0092\u0093\u00a1\u00bd\u00be\u0152\u2019\u201c](?=\\w)|(?<=[a-z])\u00c5[\u0080-\u00bf]"  # Å“uvre
+    "|\u00c4[\u0080-\u00bf\u0152\u0178\u2021\u2022\u2026](?=\\w)"  # Ä‡, Ä™
     rf"|\u00c3[\u00a0\u00bb]"  # à, û
     rf"|\u00e2(?:\u20ac|\u0080){_CONTINUATION}"  # â€™
     rf"|(?:[\u00ce-\u00d1\u00d7-\u00db]{_CONTINUATION}){{2}}"  # Greek, Cyrillic, Hebrew, Arabic
@@ -126,8 +128,8 @@ def _letters(words: Sequence[str]) -> int:
 def copied(source: str, target: str, source_words: Sequence[str], target_words: Sequence[str]) -> str:
     """What is wrong where a target is its source again, or nearly. Names and numbers alone may stay as they are."""
     if source == target or source_words == target_words:
-        sentence = len(source_words) > 1 or any(word.islower() and len(word) > 1 for word in source.split())
-        return "the target is the source" if sentence and any(map(str.isalpha, source_words)) else ""
+        is_name = len(source_words) == 1 and source[:1].isupper() and source.isalpha()
+        return "the target is the source" if any(map(str.isalpha, source_words)) and not is_name else ""
     longer = max(len(source_words), len(target_words))
     if longer < MANY or min(len(source_words), len(target_words)) < NEARLY * longer:
         return ""

@@ -67,12 +67,12 @@ def _suspicious(straight: Values) -> Iterator[tuple[int, int]]:
     wrong = np.flatnonzero(sums < 0.0)
     begin = end = -1
     for place in wrong.tolist():
-        if place - AROUND > end:
-            if end > begin:
+        if begin < 0 or place - AROUND > end:
+            if begin >= 0:
                 yield begin, end
             begin = max(0, place - AROUND)
         end = min(len(straight), place + AROUND + 1)
-    if end > begin:
+    if begin >= 0:
         yield begin, end
 
 
