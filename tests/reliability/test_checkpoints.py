@@ -51,13 +51,13 @@ def test_a_kill_before_any_file_event_of_saves_loses_no_save_and_tears_nothing(
     tmp_path: Path, amount: Amount, promise: Promise
 ) -> None:
     kills = 0
-    for keep in range(2, amount(2, 4) + 1):
+    for keep in (2, 1, 3)[: amount(1, 3)]:
         (tmp_path / str(keep)).mkdir()
         command = [sys.executable, MINIATURE, "kill", tmp_path / str(keep), str(keep)]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
         report = json.loads(found.stdout)
         assert report["wrong"] == []
-        assert report["kills"] >= 100
+        assert report["kills"] >= 2 * 40
         kills += report["kills"]
     promise("kills before every file event of saves, half of them with unsynced data cut", f"{kills}, no save lost")
 
