@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
+from nmt.errors import UserError
 from nmt.options import CellChoice, Choice
 from nmt.registry import CELL
 
@@ -23,7 +24,8 @@ class TransitionCell(Cell):
 
     The first cell reads the input, the others nothing but the state: what they have for an input is a constant 1, so
     their W x is one more bias. Unlike layers they share one state, and the path between two positions is `depth` times
-    as long. `cell`: any cell, with its options; `depth`: how many. With `depth: 1` it is that cell.
+    as long. `cell`: any cell, with its options, whose state has the same shapes for every size of input; `depth`: how
+    many. With `depth: 1` it is that cell.
     """
 
     def __init__(
@@ -36,6 +38,11 @@ class TransitionCell(Cell):
     ) -> None:
         sizes = [input_size, *[1] * (depth - 1)]
         cells: list[Cell] = [cell.build(CELL, size, hidden_size) for size in sizes]
+        if any(inner.state_shapes != cells[0].state_shapes for inner in cells):
+            raise UserError(
+                f"a transition of {cell.name} can't pass its state on, whose shape depends on the input's size",
+                "use another cell, or depth: 1",
+            )
         super().__init__(input_size, hidden_size, state_shapes=cells[0].state_shapes)
         self.cells = nn.ModuleList(cells)
 
