@@ -18,7 +18,7 @@ def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
     """Hold the file at `path`: with others who share it, or alone.
 
     Raises BlockingIOError where another has it and `wait` is false, and FileNotFoundError where it is not there, or no
-    longer once it was waited for. On Windows nothing is held: it deletes no file that is open.
+    longer once it was waited for. Where the system or the file system has no such locks, nothing is held.
     """
     with path.open("rb") as file:
         _lock(file, shared=shared, wait=wait)
