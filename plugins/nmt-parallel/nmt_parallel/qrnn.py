@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nmt.cells.cell import Cell
-from nmt.cells.engines import all_full, at_last, cleared
+from nmt.cells.engines import at_last, cleared
 from nmt.cells.state import Noise, State
 from nmt_parallel.scan import scan
 
@@ -61,38 +61,43 @@ class QRNNCell(Cell):
         """``[B, k · 3H]`` and (c, what is pending ``[B, k - 1, 3H]``) -> h' and the next state."""
         c, pending = state
         gates = F.pad(pending, (0, 0, 0, 1)) + projected.unflatten(-1, (self.width, -1))  # [B, k, 3H]
-        a, b, o = self._coefficients(gates[:, 0], noise)
+        a, b, o = self._coefficients(gates[:, 0] + self.bias, noise)
         c = a * c + b
         return o * c, (c, gates[:, 1:])
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `Cell.unroll`, by a scan."""
+        """As `Cell.unroll`: one product with the last k inputs side by side, then a scan."""
         c, pending = state
         noise = self.noise(xs.shape[0], xs.shape[1])
-        gates = self._convolved(self.project(cleared(xs, lengths)), pending)  # [B, T + k - 1, 3H]
-        a, b, o = self._coefficients(gates[:, : xs.shape[1]], noise)
+        xs = cleared(xs, lengths)
+        a, b, o = self._coefficients(self._gates(xs, pending), noise)
         cs = scan(a, b, c)
-        return cleared(o * cs, lengths), (at_last(cs, lengths), self._pending(gates, lengths, xs.shape[1]))
+        return cleared(o * cs, lengths), (at_last(cs, lengths), self._pending(xs, lengths, pending))
 
-    def _convolved(self, projected: Tensor, pending: Tensor) -> Tensor:
-        """What each input adds to its own step and to the k - 1 after it, summed; also for k - 1 steps behind T."""
+    def _gates(self, xs: Tensor, pending: Tensor) -> Tensor:
+        """``[B, T, I] -> [B, T, 3H]``: W * x + b, with what was pending added to the first k - 1 steps."""
+        size = xs.shape[1]
+        windows = torch.cat([F.pad(xs, (0, 0, delay, 0))[:, :size] for delay in range(self.width)], -1)  # [B, T, k · I]
+        weight = self.input.weight.unflatten(0, (self.width, -1)).transpose(0, 1).flatten(1)  # [3H, k · I]
+        gates = F.linear(windows, weight, self.bias)
+        gates[:, : self.width - 1] += pending[:, :size]
+        return gates
+
+    def _pending(self, xs: Tensor, lengths: Tensor, pending: Tensor) -> Tensor:
+        """What each sentence's last k - 1 inputs, and what was pending, add to the k - 1 steps behind its length."""
         last = self.width - 1
-        total = F.pad(pending, (0, 0, 0, projected.shape[1]))
-        for delay, part in enumerate(projected.chunk(self.width, -1)):
-            total = total + F.pad(part, (0, 0, delay, last - delay))
+        steps = (lengths[:, None] + torch.arange(last)).to(xs.device)  # [B, k - 1]
+        rows = torch.arange(xs.shape[0], device=xs.device)[:, None]
+        inputs = F.pad(xs, (0, 0, last, 0))[rows, steps]  # [B, k - 1, I], zeros before the first
+        parts = self.project(inputs).unflatten(-1, (self.width, -1))  # [B, k - 1, k, 3H]
+        total = F.pad(pending, (0, 0, 0, xs.shape[1]))[rows, steps]
+        for delay in range(1, self.width):
+            total = total + F.pad(parts[:, last - delay :, delay], (0, 0, 0, last - delay))
         return total
-
-    def _pending(self, gates: Tensor, lengths: Tensor, size: int) -> Tensor:
-        """What stands in the k - 1 steps behind each sentence's length; padding is zeros and adds none."""
-        if all_full(lengths, size):
-            return gates[:, size:]
-        steps = lengths[:, None] + torch.arange(self.width - 1)
-        rows = torch.arange(gates.shape[0])[:, None]
-        return gates[rows.to(gates.device), steps.to(gates.device)]
 
     def _coefficients(self, gates: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """What of c is kept, what is added to it, and o, each ``[..., H]``."""
-        x_z, x_f, x_o = (gates + self.bias).chunk(3, -1)
+        x_z, x_f, x_o = gates.chunk(3, -1)
         update = torch.sigmoid(-x_f)  # 1 - f
         if noise:
             update = update * cast(Tensor, noise[0])
