@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from nmt.errors import UserError, did_you_mean
+from nmt.errors import UserError, did_you_mean, reason_of
 from nmt.registry import ATTENTION, CELL, CORPUS, DECODER, ENCODER, Kind, load
 
 
@@ -67,7 +67,11 @@ def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
     """
     name = getattr(component, "__qualname__", str(component))
     constructor = component.__init__ if inspect.isclass(component) else component
-    hints = typing.get_type_hints(constructor, include_extras=True)
+    try:
+        hints = typing.get_type_hints(constructor, include_extras=True)
+    except Exception as error:  # an annotation may be any expression
+        problem = f"{name}: its annotations can't be read ({type(error).__name__}: {error})"
+        raise UserError(problem, "import what they name, not only for type checkers") from error
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(component).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -85,7 +89,14 @@ def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
         arbitrary_types_allowed=True,
         allow_inf_nan=False,
     )
-    return pydantic.create_model(name, __config__=config, **fields)
+    try:
+        model: type[pydantic.BaseModel] = pydantic.create_model(name, __config__=config, **fields)
+    except Exception as error:  # pydantic raises many kinds for names and types that it can't take
+        problem = f"{name}: its options make no schema ({reason_of(error)})"
+        raise UserError(
+            problem, "annotate options with plain types, and let no name begin with an underscore"
+        ) from error
+    return model
 
 
 def component_kind(annotation: pydantic.fields.FieldInfo) -> Kind | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from nmt.bounded import read_bounded
 from nmt.errors import UserError, visible
 from nmt.options import Choice, OptionError, component_kind, dump, option_errors, resolve_fields
 from nmt.recipe import Recipe
-from nmt.registry import KINDS, available, only
+from nmt.registry import KINDS, THIS_PROCESS, names, only
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 10_000
 MAX_DIGITS = 100
 INTEGER = "tag:yaml.org,2002:int"
+NAME_AND_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]* [A-Za-z0-9][A-Za-z0-9.!+_-]*")
+"""A distribution as run folders record it; what looks otherwise is not put into a command for people to copy."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -59,21 +62,40 @@ def read_run(folder: Path) -> Recipe:
         needed = _needed(folder / "environment.json")
         if not needed:
             raise
-        owners = " and ".join(f"{component} of {owner}" for component, owner in needed.items())
-        packages = " ".join(sorted({"==".join(owner.split()) for owner in needed.values()}))
-        raise UserError(
-            f"the model needs the {owners}, not installed here", f"pip install {packages}", place=str(folder)
-        ) from error
+        owners = " and ".join(f"the {component} of {owner}" for component, owner in needed.items())
+        packages = sorted({"==".join(owner.split()) for owner in needed.values() if owner != THIS_PROCESS})
+        remedies = [f"pip install {' '.join(packages)}"] if packages else []
+        if THIS_PROCESS in needed.values():
+            owners = owners.replace(THIS_PROCESS, "the process that trained it")
+            remedies.append("register what that process registered")
+        problem = f"the model needs {owners}, not installed here"
+        raise UserError(problem, ", and ".join(remedies), place=str(folder)) from error
 
 
 def _needed(environment: Path) -> dict[str, str]:
     """Components that a run was made with and that are missing here, with their distributions and versions."""
     try:
         recorded = json.loads(read_bounded(environment, MAX_BYTES))["components"]
-        named = {f"{kind.name} {name}" for kind in KINDS for name in available(kind)}
-        return {component: owner for component, owner in recorded.items() if component not in named}
+        named = {f"{kind.name} {name}" for kind in KINDS for name in names(kind)}
+        return {
+            component: owner
+            for component, owner in recorded.items()
+            if component not in named and (owner == THIS_PROCESS or NAME_AND_VERSION.fullmatch(owner))
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not there, or not as we write it
         return {}
+
+
+def assignment(words: str) -> tuple[tuple[str, ...], Any]:
+    """``key.key=value`` as a path and a value, which is read as YAML. Raises UserError."""
+    key, equals, text = words.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise UserError(f"{words!r} sets nothing", "write it as key=value, such as train.updates=100")
+    try:
+        return path, _yaml().load(text)
+    except YAMLError as error:
+        raise UserError(f"{words}: the value is no valid YAML", "put it in quotes") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -185,14 +207,7 @@ class _Document:
 
     def override(self, override: str) -> None:
         """Set one key from ``key.key=value``; the value is read as YAML."""
-        key, equals, text = override.partition("=")
-        path = tuple(key.strip().split("."))
-        if not equals or not all(path):
-            raise UserError(f"{override!r} is no override", "write it as train.updates=100")
-        try:
-            value = _yaml().load(text)
-        except YAMLError as error:
-            raise UserError(f"{override}: the value is no valid YAML", "put it in quotes") from error
+        path, value = assignment(override)
         section = self.data
         for part in path[:-1]:
             inner = section.get(part)

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 
 from nmt import __version__
 from nmt.errors import UserError, did_you_mean
 
 OURS = "recurrent-nmt"
 """The distribution that the built-in components come with."""
+THIS_PROCESS = "this process"
+"""Where components come from that `register` named."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,37 @@ def only(distributions: Iterable[str] | None) -> Iterator[None]:
 def available(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Every installed name of this kind that may be used, with the entry points that offer it. Imports none."""
     found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=kind.group):
-        offered = found.setdefault(point.name, [])
-        if point not in offered and _may_be_used(point):
-            offered.append(point)
-    return {name: points for name, points in sorted(found.items()) if points}
+    for point in _installed(kind):
+        if _may_be_used(point):
+            found.setdefault(point.name, []).append(point)
+    return dict(sorted(found.items()))
+
+
+def names(kind: Kind) -> set[str]:
+    """Every name that stands for something of this kind, whether it may be used here or not."""
+    return {point.name for point in _installed(kind)} | {name for group, name in _registered if group == kind.group}
 
 
 def distribution(point: EntryPoint) -> tuple[str, str]:
     """Name and version of the distribution that an entry point comes from."""
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+    metadata = point.dist.metadata if point.dist else {}
+    return metadata.get("Name") or "unknown", metadata.get("Version") or ""
+
+
+def origin(kind: Kind, name: str) -> str:
+    """Where a component that can be loaded comes from: ``distribution version``, or `THIS_PROCESS`."""
+    if (kind.group, name) in _registered:
+        return THIS_PROCESS
+    return " ".join(distribution(available(kind)[name][0]))
+
+
+def unreadable() -> list[str]:
+    """The distributions that offer components in a file of entry points that is none: they are not looked at."""
+    return [
+        owner.metadata.get("Name") or "unknown"
+        for owner in distributions()
+        if _points(owner) is None and "nmt." in (owner.read_text("entry_points.txt") or "")
+    ]
 
 
 def offered_by(owner: str) -> list[tuple[Kind, EntryPoint]]:
@@ -134,7 +157,7 @@ def imported(kind: Kind, point: EntryPoint) -> type:
         _expect_made_for_this_nmt(point.dist)
     try:
         component = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
             f"the {kind.name} {point.name!r} of {owner} can't be imported ({reason})",
@@ -148,14 +171,34 @@ def imported(kind: Kind, point: EntryPoint) -> type:
 
 def _missing(kind: Kind, name: str) -> UserError:
     """Why there is no component of this name: not installed, or not allowed here."""
-    shut_out = [point for point in entry_points(group=kind.group) if point.name == name]
+    shut_out = [point for point in _installed(kind) if point.name == name]
     if shut_out:
         owner = distribution(shut_out[0])[0]
         remedy = f"add {owner} to the recipe's plugins, and leave out --no-plugins"
         return UserError(f"the {kind.name} {name!r} is {owner}'s, whose components may not be used here", remedy)
-    known = [*available(kind), *(other for group, other in _registered if group == kind.group)]
-    remedy = f"{did_you_mean(name, known)} (after adding one to a project, install the project again)"
+    remedy = f"{did_you_mean(name, names(kind))} (after adding one to a project, install the project again)"
     return UserError(f"no {kind.name} named {name!r} is installed", remedy)
+
+
+def _installed(kind: Kind) -> Iterator[EntryPoint]:
+    """Each entry point of this kind; of a distribution that stands on the path twice, those of the first."""
+    seen: set[str] = set()
+    for owner in distributions():
+        points = [point for point in _points(owner) or () if point.group == kind.group]
+        if not points:
+            continue
+        name, _ = distribution(points[0])
+        if _normal(name) not in seen:
+            yield from points
+        seen.add(_normal(name))
+
+
+def _points(owner: Distribution) -> Iterable[EntryPoint] | None:
+    """A distribution's entry points; None where they can't be read, which must not keep anybody else's from us."""
+    try:
+        return owner.entry_points
+    except Exception:  # whatever a damaged file makes the parser do
+        return None
 
 
 def _may_be_used(point: EntryPoint) -> bool:
@@ -177,7 +220,9 @@ def _expect_made_for_this_nmt(owner: Distribution) -> None:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue  # an installer's business
-        if _normal(requirement.name) == OURS and not requirement.specifier.contains(__version__, prereleases=True):
+        if _normal(requirement.name) != OURS or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        if not requirement.specifier.contains(__version__, prereleases=True):
             raise UserError(
                 f"{owner.name} {owner.version} is made for {OURS} {requirement.specifier}, and this is {__version__}",
                 f"upgrade {owner.name}, or install the {OURS} it is made for",
@@ -189,7 +234,10 @@ def _expect_it_fits(kind: Kind, component: type, whose: str) -> None:
     unwritten = sorted(getattr(component, "__abstractmethods__", ()))
     if unwritten:
         raise UserError(f"{whose} doesn't define {', '.join(unwritten)}", f"{kind.interface} says what it must do")
-    parameters = list(inspect.signature(component).parameters.values())
+    try:
+        parameters = list(inspect.signature(component).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{whose} has no constructor that can be read ({error})", "write __init__ in Python") from error
     positional = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     if tuple(positional) != kind.given:
         wanted = f"({', '.join(kind.given)}, *, options)"

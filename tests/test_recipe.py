@@ -131,7 +131,7 @@ def test_an_override_gives_a_component_named_by_a_word_its_options(write) -> Non
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.updates", "'train.updates' is no override; write it as train.updates=100"),
+        ("train.updates", "'train.updates' sets nothing; write it as key=value, such as train.updates=100"),
         ("train.updats=5", "override train.updats=5: train.updats: unknown option; did you mean updates?"),
         ("train.updates=many", "override train.updates=many: train.updates: input should be a valid integer"),
         ("name.first=x", "override name.first=x: "),

@@ -79,10 +79,21 @@ def add_machine_options(parser: Parser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
 
 
-def run(name: str, body: Callable[[], int]) -> int:
-    """Run a command's body; its exit code. A user's mistake is one line on stderr and code 2, never a traceback."""
+def add_plugins_option(parser: Parser) -> None:
+    """Whether anything but nmt's own components may be used."""
+    parser.add_argument("--no-plugins", action="store_true", help="use built-in components only; import no others")
+
+
+def run(name: str, body: Callable[[], int], *, plugins: bool = True) -> int:
+    """Run a command's body, with installed plugins or without; its exit code.
+
+    A user's mistake is one line on stderr and code 2, never a traceback.
+    """
+    from nmt.registry import only
+
     try:
-        code = body()
+        with only(None if plugins else ()):
+            code = body()
         if sys.stdout is not None:  # as it is where whoever started us has closed it
             sys.stdout.flush()
         return code

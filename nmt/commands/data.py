@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from nmt.commands.command import Parser, positive, run
+from nmt.commands.command import Parser, add_plugins_option, positive, run
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ def parser() -> Parser:
         "--show", type=positive, default=SHOWN, metavar="N", help=f"findings of each kind to show (default: {SHOWN})"
     )
     parser.add_argument("--json", action="store_true", help="give one JSON object")
+    add_plugins_option(parser)
     return parser
 
 
 def main() -> int:
     """The console script."""
     arguments = parser().parse_args()
-    return run("nmt-data", lambda: _check(arguments))
+    return run("nmt-data", lambda: _check(arguments), plugins=not arguments.no_plugins)
 
 
 def _check(arguments: argparse.Namespace) -> int:

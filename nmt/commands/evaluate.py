@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmt.commands.command import Parser, add_machine_options, positive, run
+from nmt.commands.command import Parser, add_machine_options, add_plugins_option, positive, run
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
@@ -36,13 +36,14 @@ def parser() -> Parser:
     parser.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept at each step")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
     add_machine_options(parser)
+    add_plugins_option(parser)
     return parser
 
 
 def main() -> int:
     """The console script."""
     arguments = parser().parse_args()
-    return run("nmt-evaluate", lambda: _evaluate(arguments))
+    return run("nmt-evaluate", lambda: _evaluate(arguments), plugins=not arguments.no_plugins)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

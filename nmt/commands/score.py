@@ -7,7 +7,7 @@ import json
 import math
 import sys
 
-from nmt.commands.command import Parser, add_machine_options, run
+from nmt.commands.command import Parser, add_machine_options, add_plugins_option, run
 
 EPILOG = """\
 One line for each pair: the log-probability of the target given the source, in nats, the end mark counted. On stderr
@@ -24,13 +24,14 @@ def parser() -> Parser:
     parser.add_argument("--target", required=True, metavar="FILE", help="their translations, line for line")
     parser.add_argument("--json", action="store_true", help="give one JSON object")
     add_machine_options(parser)
+    add_plugins_option(parser)
     return parser
 
 
 def main() -> int:
     """The console script."""
     arguments = parser().parse_args()
-    return run("nmt-score", lambda: _score(arguments))
+    return run("nmt-score", lambda: _score(arguments), plugins=not arguments.no_plugins)
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nmt.commands.command import Parser, run
+from nmt.commands.command import Parser, add_plugins_option, run
 
 EPILOG = """\
 Keys of the recipe are overridden behind it:
@@ -31,13 +31,15 @@ def parser() -> Parser:
     parser.add_argument(
         "--check", action="store_true", help="check the recipe, its components and files; train nothing"
     )
+    add_plugins_option(parser)
     return parser
 
 
 def main() -> int:
     """The console script."""
     arguments = parser().parse_intermixed_args()  # overrides may stand behind options
-    return run("nmt-train", lambda: _check(arguments) if arguments.check else _train(arguments))
+    body = _check if arguments.check else _train
+    return run("nmt-train", lambda: body(arguments), plugins=not arguments.no_plugins)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from nmt.commands.command import Parser, add_machine_options, not_negative, positive, run
+from nmt.commands.command import Parser, add_machine_options, add_plugins_option, not_negative, positive, run
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
@@ -62,13 +62,14 @@ def parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all, instead of stdout")
     parser.add_argument("--batch-tokens", type=positive, metavar="N", help="source tokens of a batch (default: 2048)")
     add_machine_options(parser)
+    add_plugins_option(parser)
     return parser
 
 
 def main() -> int:
     """The console script."""
     arguments = parser().parse_args()
-    return run("nmt-translate", lambda: _translate(arguments))
+    return run("nmt-translate", lambda: _translate(arguments), plugins=not arguments.no_plugins)
 
 
 def _translate(arguments: argparse.Namespace) -> int:

@@ -12,18 +12,20 @@ import torch
 
 from nmt.options import Choice, component_kind, schema
 from nmt.recipe import Recipe, Section
-from nmt.registry import available, distribution
+from nmt.registry import only, origin
 
 PACKAGES = ("recurrent-nmt", "torch", "numpy", "sentencepiece", "safetensors")
 
 
 def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """Versions, the distribution of each component in use, and the hardware, as JSON can hold it."""
+    with only(recipe.plugins):
+        components = _components(type(recipe).model_fields, _values(recipe))
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "components": dict(sorted(_components(type(recipe).model_fields, _values(recipe)).items())),
+        "components": dict(sorted(components.items())),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -40,8 +42,7 @@ def _components(fields: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     for name, value in values.items():
         kind = component_kind(fields[name])
         if kind is not None and isinstance(value, Choice):
-            offers = available(kind).get(value.name, [])
-            found[f"{kind.name} {value.name}"] = " ".join(distribution(offers[0])) if offers else "this process"
+            found[f"{kind.name} {value.name}"] = origin(kind, value.name)
             found |= _components(schema(value.loaded(kind)).model_fields, value.options)
         elif isinstance(value, Section):
             found |= _components(type(value).model_fields, _values(value))
