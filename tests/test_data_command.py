@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -261,6 +262,16 @@ def test_sound_mark_up_is_left_alone(source: str, target: str) -> None:
 )
 def test_damaged_mark_up_is_named(source: str, target: str, problem: str) -> None:
     assert marks.markup(source, target) == problem
+
+
+@pytest.mark.parametrize("piece", ["<", "</ ", "& ", "é "])
+def test_a_line_of_a_megabyte_is_looked_through_in_no_time(piece: str) -> None:
+    for line in (piece * (1_000_000 // len(piece)), f"{piece}{' ' * 1_000_000}5", f"<a{' ' * 1_000_000}5"):
+        began = time.process_time()
+        marks.markup(line, line)
+        marks.encoding(line)
+        marks.controls(line)
+        assert time.process_time() - began < 5
 
 
 def test_a_side_of_next_to_no_letters_is_empty_beside_a_sentence() -> None:

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from nmt.text.lines import disturbs_a_line
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 # UTF-8 that was read as Windows-1252 or Latin-1, by the first byte of each character: what follows is the same in all
 # languages. Only such characters count as are rare next to each other in real text: "é »" would be valid UTF-8 too.
-# The second and later bytes of a character, 0x80 to 0xBF, as Latin-1 and as Windows-1252 show them.
+# First the second and later bytes of a character, 0x80 to 0xBF, as Latin-1 and as Windows-1252 show them.
 _CONTINUATION = f"[\u0080-\u00bf{bytes(range(0x80, 0xC0)).decode('cp1252', errors='ignore')}]"
 _MISREAD = re.compile(
     rf"[\u00c2\u00c3](?![\u00a0\u00bb\u2019\u201d]){_CONTINUATION}"  # Â£, Ã©
@@ -21,13 +21,16 @@ _MISREAD = re.compile(
     rf"|(?:[\u00ce-\u00d1\u00d7-\u00db]{_CONTINUATION}){{2}}"  # Greek, Cyrillic, Hebrew, Arabic
     rf"|(?:[\u00e0-\u00ef]{_CONTINUATION}{{2}}){{2}}"  # Indic scripts, Han, kana, Hangul
 )
+_SUSPICIOUS = re.compile(rf"[\u00c2-\u00ef]{_CONTINUATION}")
+"""What every misread character has in it: quicker to look for."""
 _LOST = re.compile(r"[a-zß-öø-ÿ]\?[a-zß-öø-ÿ]")
 _ADDRESS = re.compile(r"[/=@]|www\.")
 
-_TAG = re.compile(r"<\s*(/?)\s*([A-Za-z][\w:-]*)(?:\s[^<>]*|\s*/?\s*)>")
+# No two runs of spaces may stand next to each other in a pattern: a line of a megabyte of them would take for ever.
+_TAG = re.compile(r"<\s{0,3}(/?)([A-Za-z][\w:-]*)(?:\s[^<>]*|/)?>")
 _BROKEN_TAG = re.compile(
     r"(?<!\w)<[A-Za-z][\w:-]*(?=$|\s*<|\s+[\w:-]+\s*=\s*[\"'][^<>]*(?:$|<))"  # begun and never ended
-    r"|<\s*/\s*[A-Za-z][\w:-]*\s*(?:$|<)|<\s*/?\s*>|<\s*/\s*$"
+    r"|<\s{0,3}/\s{0,3}[A-Za-z][\w:-]*\s*(?:$|<)|<\s{0,3}/?\s{0,3}>|<\s{0,3}/\s*$"
 )
 _BROKEN_ENTITY = re.compile(
     r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[0-9a-fA-F]{2,5})(?![;\w])"  # no semicolon
@@ -54,10 +57,8 @@ NEARLY = 0.85
 
 def controls(text: str) -> str:
     """What is wrong where a line has control characters, line separators or a byte order mark within."""
-    if text.isprintable():
-        return ""
-    found = [letter for letter in text if disturbs_a_line(letter) or letter in "\ufeff\ufffe\uffff"]
-    return f"holds {_code(found[0])}" + (f" and {len(found) - 1:,} more" if len(found) > 1 else "") if found else ""
+    found = () if text.isprintable() else _CONTROLS.findall(text)
+    return f"holds U+{ord(found[0]):04X}" + (f" and {len(found) - 1:,} more" if len(found) > 1 else "") if found else ""
 
 
 def encoding(text: str) -> str:
@@ -65,7 +66,7 @@ def encoding(text: str) -> str:
     if not text.isascii():
         if "\ufffd" in text:
             return "bytes that are no UTF-8, or U+FFFD in their place"
-        misread = _MISREAD.search(text)
+        misread = _MISREAD.search(text) if _SUSPICIOUS.search(text) else None
         if misread:
             return f"{misread[0]!a} is UTF-8 that was read as another encoding"
     lost = _LOST.search(text) if "?" in text else None
@@ -113,6 +114,8 @@ def emptiness(source: str, target: str, source_words: Sequence[str], target_word
     for side, text in (("source", source), ("target", target)):
         if not text:
             return f"the {side} is empty"
+    if min(len(source_words), len(target_words)) > FEW:
+        return ""
     sizes = _letters(source_words), _letters(target_words)
     for side, own, other in (("source", *sizes), ("target", sizes[1], sizes[0])):
         if (own <= FEW and other >= MUCH) or own == 0 < other:
@@ -133,9 +136,7 @@ def copied(source: str, target: str, source_words: Sequence[str], target_words: 
     longer = max(len(source_words), len(target_words))
     if longer < MANY or min(len(source_words), len(target_words)) < NEARLY * longer:
         return ""
+    if 2 * len(set(source_words).intersection(target_words)) < longer:
+        return ""  # quickly told of nearly all pairs
     shared = (Counter(source_words) & Counter(target_words)).total()
     return f"the target has {shared} of {longer} words from the source" if shared >= NEARLY * longer else ""
-
-
-def _code(letter: str) -> str:
-    return f"U+{ord(letter):04X}"
