@@ -98,8 +98,7 @@ def names(kind: Kind) -> set[str]:
 
 def distribution(point: EntryPoint) -> tuple[str, str]:
     """Name and version of the distribution that an entry point comes from."""
-    metadata = point.dist.metadata if point.dist else {}
-    return metadata.get("Name") or "unknown", metadata.get("Version") or ""
+    return (_told(point.dist, "Name") or "unknown", _told(point.dist, "Version")) if point.dist else ("unknown", "")
 
 
 def origin(kind: Kind, name: str) -> str:
@@ -112,7 +111,7 @@ def origin(kind: Kind, name: str) -> str:
 def unreadable() -> list[str]:
     """The distributions that offer components in a file of entry points that is none: they are not looked at."""
     return [
-        owner.metadata.get("Name") or "unknown"
+        _told(owner, "Name") or "unknown"
         for owner in distributions()
         if _points(owner) is None and "nmt." in (owner.read_text("entry_points.txt") or "")
     ]
@@ -191,6 +190,11 @@ def _installed(kind: Kind) -> Iterator[EntryPoint]:
         if _normal(name) not in seen:
             yield from points
         seen.add(_normal(name))
+
+
+def _told(owner: Distribution, key: str) -> str:
+    """A line of a distribution's metadata, empty where it has none."""
+    return next(iter(owner.metadata.get_all(key) or []), "")
 
 
 def _points(owner: Distribution) -> Iterable[EntryPoint] | None:
