@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.commands import average, evaluate, plugins, score, train, translate
+from nmt.commands import average, data, evaluate, plugins, score, train, translate
 from nmt.translator import Translator
 
 COMMANDS = {
@@ -27,6 +27,7 @@ COMMANDS = {
     "nmt-evaluate": evaluate,
     "nmt-average": average,
     "nmt-plugins": plugins,
+    "nmt-data": data,
 }
 Run = Callable[..., tuple[int, bytes, str]]
 
@@ -76,6 +77,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest_one(run: Run, name: str)
         "nmt-train": ["x"],
         "nmt-score": ["x", "--source", "x", "--target", "x"],
         "nmt-average": ["x"],
+        "nmt-data": ["check", "x"],
     }.get(name, [])
     code, out, err = run(name, *required, "--versoin")
     assert (code, out) == (2, b"")
