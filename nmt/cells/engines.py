@@ -7,7 +7,7 @@ NaN in it can reach a gradient), and each sentence's final state is taken at its
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +18,12 @@ from nmt.cells.state import State, at_step
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
 
-Unroll = Callable[["Cell", Tensor, Tensor, State], tuple[Tensor, State]]
-"""A way along time: a cell, ``xs [B, T, I]``, lengths ``[B]`` and the first state -> outputs and final states."""
+
+class Unroll(Protocol):
+    """A way along time: a cell, ``xs [B, T, I]``, lengths ``[B]`` and the first state -> outputs and final states."""
+
+    def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State, /) -> tuple[Tensor, State]:
+        """Run the cell over all steps."""
 
 
 def choose(engine: Literal["auto", "loop"]) -> Unroll:

@@ -72,6 +72,11 @@ class RecurrentDecoder(Decoder):
         self.top = stack(hidden_size + self.attention.context_size, layers - below) if layers > below else None
         shapes = self.bottom.state_shapes + (self.top.state_shapes if self.top else ())
         self.start = Start(encoded_size, shapes, start)
+        if self.attention.context_size == 0 and not self.start.sets_anything:
+            raise UserError(
+                "without attention and with a state that is started from nothing, a decoder never sees the source",
+                "choose an attention, another start, or a cell whose state has one axis",
+            )
         self.readout = Readout(
             hidden_size,
             self.attention.context_size if self.top is None or deep_output else 0,

@@ -35,7 +35,9 @@ class Start(nn.Module):
                 f"start: {start} needs a decoder as wide as the encoder's output, {encoded_size}",
                 "use start: learned, or equal sizes (a both-ways encoder gives twice its hidden_size)",
             )
-        self.bridge = nn.Linear(encoded_size, sum(self._sizes)) if start == "learned" else None
+        self.sets_anything = any(self._sizes)
+        learned = start == "learned" and self.sets_anything
+        self.bridge = nn.Linear(encoded_size, sum(self._sizes)) if learned else None
 
     def forward(self, encoded: Encoded, zeros: State) -> State:
         """The encoded source and the cells' own initial state, each tensor ``[B, ...]`` -> the first state."""
