@@ -15,12 +15,14 @@ from nmt.cells.state import Noise, State
 from nmt.errors import UserError
 from nmt_xlstm import START
 
-LEAST = -80.0
-"""No stabiliser counts as lower in exp(-m): there h is 0 to the last digit, and exp would overflow."""
+LIMIT = 80.0
+"""No stabiliser counts as further from 0 in exp(-m). Below, h is 0 to the last digit, and exp would overflow; above,
+exp would be 0 and divide by 0 where q is, as in padding.
+"""
 
 
 class MLSTMCell(Cell):
-    """mLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.3 and appendix A.2), in its stabilised form.
+    """mLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.3 and appendix A.3), in its stabilised form.
 
     For each head, of size d:
     q = W_q x + b_q,  k = (W_k x + b_k) / √d,  v = W_v x + b_v
@@ -30,9 +32,10 @@ class MLSTMCell(Cell):
     n' = exp(log f + m - m') n + exp(ĩ - m') k
     h' = o ∘ C' q / max(|n'ᵀ q|, exp(-m'))
 
-    Nothing reads h, so `unroll` computes all steps at once (appendix A.3): time and memory grow with T², the matrices
-    C are never made but for the last step. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts.
-    `heads`: how many memories of d = hidden_size / heads.
+    exp(m) C and exp(m) n are the paper's unstabilised C and n, whose divisor is max(|nᵀ q|, 1). Nothing reads h, so
+    `unroll` computes all steps at once (appendix A.3): time and memory grow with T², the matrices C are never made but
+    for the last step. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts; with exp take 0 or
+    less, as above it what is old outgrows what is new. `heads`: how many memories of d = hidden_size / heads.
     """
 
     def __init__(
@@ -116,4 +119,4 @@ class MLSTMCell(Cell):
 
 def _divisor(sums: Tensor, m: Tensor) -> Tensor:
     """max(abs(nᵀ q), exp(-m))."""
-    return torch.maximum(sums.abs(), torch.exp(-m.clamp(min=LEAST)))
+    return torch.maximum(sums.abs(), torch.exp(-m.clamp(-LIMIT, LIMIT)))

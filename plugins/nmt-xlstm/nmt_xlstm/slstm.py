@@ -16,7 +16,7 @@ from nmt_xlstm import START
 
 
 class SLSTMCell(Cell):
-    """sLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.2 and appendix A.1), in its stabilised form.
+    """sLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.2 and appendix A.2), in its stabilised form.
 
     z = tanh(W_z x + b_z + R_z h)
     i = exp(ĩ), ĩ = W_i x + b_i + R_i h
@@ -27,9 +27,9 @@ class SLSTMCell(Cell):
     n' = exp(log f + m - m') ∘ n + exp(ĩ - m')
     h' = o ∘ c' / n'
 
-    n is 1 after the first step and never less. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts.
-    `heads`: R is block-diagonal, a block for each head. The state is h, and c, n and m together ``[3, H]``, so that a
-    decoder starts h alone.
+    n is 1 after the first step and never less. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts;
+    with exp take 0 or less, as above it what is old outgrows what is new. `heads`: R is block-diagonal, a block for
+    each head. The state is h, and c, n and m together ``[3, H]``, so that a decoder starts h alone.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class SLSTMCell(Cell):
         size = hidden_size // heads
         self._forget = F.logsigmoid if forget == "sigmoid" else _itself
         self.input = nn.Linear(input_size, 4 * hidden_size)
-        self.recurrent = nn.ModuleList(nn.Linear(size, 4 * size, bias=False) for _ in range(heads))
+        # A matrix for each gate and head, since each is started by itself; a single head's are one, for one product.
+        shapes = [(size, size)] * (4 * heads) if heads > 1 else [(size, 4 * size)]
+        self.recurrent = nn.ModuleList(nn.Linear(*shape, bias=False) for shape in shapes)
         nn.init.zeros_(self.input.bias)
         nn.init.constant_(self.input.bias[2 * hidden_size : 3 * hidden_size], forget_bias)
 
@@ -79,10 +81,10 @@ class SLSTMCell(Cell):
         if len(self.recurrent) == 1:
             product: Tensor = self.recurrent[0](h)
             return product
-        parts = [block(part) for block, part in zip(self.recurrent, h.chunk(len(self.recurrent), -1), strict=True)]
-        # [heads, B, 4, H / heads] -> [B, 4, heads, H / heads] -> [B, 4H]
-        joined = torch.stack(parts).view(len(parts), h.shape[0], 4, -1)
-        return joined.permute(1, 2, 0, 3).flatten(1)
+        heads = len(self.recurrent) // 4
+        blocks = torch.stack(list(self.recurrent.parameters())).unflatten(0, (4, heads))
+        # g: gate, n: head, o and i: units of a head
+        return torch.einsum("gnoi,bni->bgno", blocks, h.unflatten(-1, (heads, -1))).flatten(1)
 
 
 def _itself(x: Tensor) -> Tensor:
