@@ -12,13 +12,14 @@ from nmt import recipe, registry
 from nmt.attention.attention import Attention, read, stepwise
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.engines import mask_of
+from nmt.cells.gru import GRUCell
 from nmt.cells.state import State
 from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import load_weights, named_weights, save_weights
 from nmt.options import Choice
-from nmt.registry import ATTENTION, available
+from nmt.registry import ATTENTION, CELL, available
 
 SOURCE = torch.tensor([[5, 6, 7, 8, 3], [9, 3, 0, 0, 0], [4, 11, 6, 3, 0]])
 LENGTHS = torch.tensor([5, 2, 4])
@@ -59,7 +60,13 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("attention", "options"), list(itertools.product(available(ATTENTION), DECODERS.values())), ids=str
+    ("attention", "options"),
+    [
+        pair
+        for pair in itertools.product(available(ATTENTION), DECODERS.values())
+        if pair != ("none", {"start": "zeros"})
+    ],
+    ids=str,
 )
 def test_all_steps_at_once_equal_one_after_another(attention: str, options: dict) -> None:
     model = make(decoder={"attention": attention, **options})
@@ -165,6 +172,20 @@ def test_a_fixed_vector_decoder_sees_the_source_only_through_its_first_state() -
     assert close(
         model.decoder(TARGET, model.decoder.prepare(source)), model.decoder(TARGET, model.decoder.prepare(blind))
     )
+
+
+@pytest.mark.parametrize("start", ["zeros", "learned"])
+def test_a_decoder_that_would_never_see_the_source_is_refused(start: str, monkeypatch) -> None:
+    class Matrix(GRUCell):
+        def __init__(self, input_size: int, hidden_size: int) -> None:
+            super().__init__(input_size, hidden_size)
+            self.state_shapes = ((1, hidden_size),)
+
+    monkeypatch.setitem(registry._registered, (CELL.group, "matrix"), Matrix)
+    with pytest.raises(UserError, match="a decoder never sees the source; choose an attention"):
+        make(decoder={"attention": "none", "start": start, "cell": "matrix"})
+    assert make(decoder={"attention": "none", "start": "learned"})
+    assert make(decoder={"attention": "general", "start": start, "cell": "matrix"})
 
 
 def test_scheduled_sampling_with_only_gold_tokens_is_teacher_forcing() -> None:

@@ -72,11 +72,7 @@ class RecurrentDecoder(Decoder):
         self.top = stack(hidden_size + self.attention.context_size, layers - below) if layers > below else None
         shapes = self.bottom.state_shapes + (self.top.state_shapes if self.top else ())
         self.start = Start(encoded_size, shapes, start)
-        if self.attention.context_size == 0 and not self.start.sets_anything:
-            raise UserError(
-                "without attention and with a state that is started from nothing, a decoder never sees the source",
-                "choose an attention, another start, or a cell whose state has one axis",
-            )
+        _expect_it_sees_the_source(self.attention, self.start)
         self.readout = Readout(
             hidden_size,
             self.attention.context_size if self.top is None or deep_output else 0,
@@ -137,3 +133,11 @@ class RecurrentDecoder(Decoder):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self._embedding_dropout, self.training)
+
+
+def _expect_it_sees_the_source(attention: Attention, start: Start) -> None:
+    if attention.context_size == 0 and not start.sets_anything:
+        raise UserError(
+            "without attention and with a state that is started from nothing, a decoder never sees the source",
+            "choose an attention, another start, or a cell whose state has one axis",
+        )
