@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from nmt import __version__
 from nmt.errors import UserError, did_you_mean
@@ -85,7 +85,7 @@ def only(distributions: Iterable[str] | None) -> Iterator[None]:
 def available(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Every installed name of this kind that may be used, with the entry points that offer it. Imports none."""
     found: dict[str, list[EntryPoint]] = {}
-    for point in _installed(kind):
+    for point in entry_points(group=kind.group):
         if _may_be_used(point):
             found.setdefault(point.name, []).append(point)
     return dict(sorted(found.items()))
@@ -93,7 +93,9 @@ def available(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 def names(kind: Kind) -> set[str]:
     """Every name that stands for something of this kind, whether it may be used here or not."""
-    return {point.name for point in _installed(kind)} | {name for group, name in _registered if group == kind.group}
+    return {point.name for point in entry_points(group=kind.group)} | {
+        name for group, name in _registered if group == kind.group
+    }
 
 
 def distribution(point: EntryPoint) -> tuple[str, str]:
@@ -105,16 +107,7 @@ def origin(kind: Kind, name: str) -> str:
     """Where a component that can be loaded comes from: ``distribution version``, or `THIS_PROCESS`."""
     if (kind.group, name) in _registered:
         return THIS_PROCESS
-    return " ".join(distribution(available(kind)[name][0]))
-
-
-def unreadable() -> list[str]:
-    """The distributions that offer components in a file of entry points that is none: they are not looked at."""
-    return [
-        _told(owner, "Name") or "unknown"
-        for owner in distributions()
-        if _points(owner) is None and "nmt." in (owner.read_text("entry_points.txt") or "")
-    ]
+    return " ".join(distribution(single(kind, name)))
 
 
 def offered_by(owner: str) -> list[tuple[Kind, EntryPoint]]:
@@ -139,14 +132,19 @@ def load(kind: Kind, name: str) -> type:
     """
     if (kind.group, name) in _registered:
         return _registered[kind.group, name]
+    return imported(kind, single(kind, name))
+
+
+def single(kind: Kind, name: str) -> EntryPoint:
+    """The one entry point that offers a name. Raises UserError where none may be used, or more than one."""
     offers = available(kind).get(name, [])
     if not offers:
         raise _missing(kind, name)
     if len(offers) > 1:
         owners = " and ".join(" ".join(distribution(point)) for point in offers)
-        remedy = "uninstall one of them, or name the other in the recipe's plugins"
+        remedy = "uninstall one of them, or leave it out of the recipe's plugins"
         raise UserError(f"the {kind.name} {name!r} is offered by {owners}", remedy)
-    return imported(kind, offers[0])
+    return offers[0]
 
 
 def imported(kind: Kind, point: EntryPoint) -> type:
@@ -170,7 +168,7 @@ def imported(kind: Kind, point: EntryPoint) -> type:
 
 def _missing(kind: Kind, name: str) -> UserError:
     """Why there is no component of this name: not installed, or not allowed here."""
-    shut_out = [point for point in _installed(kind) if point.name == name]
+    shut_out = [point for point in entry_points(group=kind.group) if point.name == name]
     if shut_out:
         owner = distribution(shut_out[0])[0]
         remedy = f"add {owner} to the recipe's plugins, and leave out --no-plugins"
@@ -179,30 +177,9 @@ def _missing(kind: Kind, name: str) -> UserError:
     return UserError(f"no {kind.name} named {name!r} is installed", remedy)
 
 
-def _installed(kind: Kind) -> Iterator[EntryPoint]:
-    """Each entry point of this kind; of a distribution that stands on the path twice, those of the first."""
-    seen: set[str] = set()
-    for owner in distributions():
-        points = [point for point in _points(owner) or () if point.group == kind.group]
-        if not points:
-            continue
-        name, _ = distribution(points[0])
-        if _normal(name) not in seen:
-            yield from points
-        seen.add(_normal(name))
-
-
 def _told(owner: Distribution, key: str) -> str:
     """A line of a distribution's metadata, empty where it has none."""
     return next(iter(owner.metadata.get_all(key) or []), "")
-
-
-def _points(owner: Distribution) -> Iterable[EntryPoint] | None:
-    """A distribution's entry points; None where they can't be read, which must not keep anybody else's from us."""
-    try:
-        return owner.entry_points
-    except Exception:  # whatever a damaged file makes the parser do
-        return None
 
 
 def _may_be_used(point: EntryPoint) -> bool:

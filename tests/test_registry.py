@@ -5,22 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from distributions import describe, install
 from pydantic import Field
 
 from nmt.cells.cell import Cell
 from nmt.cells.lstm import LSTMCell
 from nmt.errors import UserError
 from nmt.options import CellChoice, Choice, OptionError, dump, resolve, schema
-from nmt.registry import CELL, KINDS, available, distribution, load, register
-
-
-def install(folder: Path, name: str, group: str, entry: str, code: str = "") -> None:
-    """A distribution as an installer leaves it, without one: a dist-info folder and a module."""
-    information = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    information.mkdir(parents=True)
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    (information / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
-    (folder / f"{name.replace('-', '_')}.py").write_text(code)
+from nmt.recipe_file import read_recipe, read_run, write_recipe
+from nmt.registry import CELL, KINDS, available, distribution, load, only, register
 
 
 @pytest.fixture
@@ -29,6 +22,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+COPY = Path(__file__).parent.parent / "recipes" / "copy.yaml"
 CODE = """
 from nmt.cells.lstm import LSTMCell
 Mine = LSTMCell
@@ -71,6 +65,70 @@ def test_two_distributions_offering_one_name_are_both_named(site: Path) -> None:
     install(site, "nmt-two", "nmt.cells", "same = nmt_two:Mine", CODE)
     with pytest.raises(UserError, match=r"nmt-(one|two) 1\.2 and nmt-(one|two) 1\.2"):
         load(CELL, "same")
+
+
+def test_leaving_one_of_two_out_of_those_allowed_decides_between_them(site: Path) -> None:
+    install(site, "nmt-one", "nmt.cells", "same = nmt_one:Mine", CODE)
+    install(site, "nmt-two", "nmt.cells", "same = nmt_two:Mine", "from nmt.cells.gru import GRUCell as Mine")
+    with only(["nmt_two"]):
+        assert load(CELL, "same").__name__ == "GRUCell"
+
+
+def test_what_is_not_allowed_is_refused_by_its_owner_and_not_imported(site: Path) -> None:
+    install(site, "nmt-shut", "nmt.cells", "shut = nmt_shut:Mine", CODE)
+    with only([]), pytest.raises(UserError, match=r"'shut' is nmt-shut's, whose .* may not be used here; add nmt-shut"):
+        load(CELL, "shut")
+    assert "nmt_shut" not in sys.modules
+    assert load(CELL, "shut") is LSTMCell
+
+
+def test_blocks_within_blocks_restrict_further_and_end(site: Path) -> None:
+    install(site, "nmt-in", "nmt.cells", "in = nmt_in:Mine", CODE)
+    with only(["nmt-in"]):
+        with only(None):
+            assert "in" in available(CELL)
+        with only(["nmt-other"]):
+            assert "in" not in available(CELL)
+        with only([]), only(["nmt-in"]):
+            assert "in" not in available(CELL)
+        assert "in" in available(CELL)
+    assert "lstm" in available(CELL)
+
+
+def test_a_recipes_plugins_hold_for_it_and_for_its_run_alone(site: Path) -> None:
+    install(site, "nmt-held", "nmt.cells", "held = nmt_held:Mine", CODE)
+    chosen = ["model.encoder.cell=held", "model.decoder.cell=gru"]
+    with pytest.raises(UserError, match=r"model\.encoder\.cell: the cell 'held' is nmt-held's") as caught:
+        read_recipe(COPY, [*chosen, "plugins=[nmt-mgu]"])
+    assert "\n" not in str(caught.value)
+    recipe = read_recipe(COPY, [*chosen, "plugins=[nmt-held]"])
+    (site / "recipe.yaml").write_text(write_recipe(recipe))
+    assert read_run(site) == recipe
+    with only([]), pytest.raises(UserError, match="may not be used here"):
+        read_run(site)
+    assert read_recipe(COPY, chosen).plugins is None
+
+
+def test_a_components_options_are_of_those_allowed_too(site: Path) -> None:
+    install(site, "nmt-inner", "nmt.cells", "inner = nmt_inner:Mine", CODE)
+    with pytest.raises(UserError, match="nmt-inner's"):
+        read_recipe(COPY, ["model.encoder={type: recurrent, cell: inner}", "plugins=[]"])
+
+
+def test_the_metadata_of_a_distribution_may_lack_anything(site: Path) -> None:
+    install(site, "nmt-unnamed", "nmt.cells", "unnamed = nmt_unnamed:Mine", CODE)
+    (site / "nmt_unnamed-1.2.dist-info" / "METADATA").unlink()
+    assert distribution(available(CELL)["unnamed"][0]) == ("unknown", "")
+    assert load(CELL, "unnamed") is LSTMCell
+
+
+def test_a_distribution_that_stands_on_the_path_twice_offers_once(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "nmt-again", "nmt.cells", "again = nmt_again:Mine", CODE)
+    describe(tmp_path / "editable", "nmt_again", "[nmt.cells]\nagain = nmt_again:Mine\n", version="1.3")
+    monkeypatch.syspath_prepend(str(tmp_path / "editable"))
+    assert [distribution(point)[1] for point in available(CELL)["again"]] == ["1.3"]
 
 
 def test_what_is_no_cell_is_refused_as_one(site: Path) -> None:

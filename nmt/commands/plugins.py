@@ -52,10 +52,11 @@ def main() -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from nmt.registry import KINDS, available
 
-    rows = [_described(kind, name, points) for kind in KINDS for name, points in available(kind).items()]
+    hanging: set[str] = set()
+    rows = [_described(kind, name, points, hanging) for kind in KINDS for name, points in available(kind).items()]
     if arguments.json:
         for row in rows:
-            print(json.dumps(row, default=str))
+            print(json.dumps(row, default=_short))
         return 0
     table = [("KIND", "NAME", "DISTRIBUTION", "OPTIONS")]
     table += [(row["kind"], row["name"], row["distribution"], row["problem"] or _options(row)) for row in rows]
@@ -65,7 +66,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _described(kind: Kind, name: str, points: list[EntryPoint]) -> dict[str, Any]:
+def _described(kind: Kind, name: str, points: list[EntryPoint], hanging: set[str]) -> dict[str, Any]:
     """A component's row; a broken one has a `problem` in the place of options."""
     from nmt.errors import UserError
     from nmt.options import defaults
@@ -76,19 +77,23 @@ def _described(kind: Kind, name: str, points: list[EntryPoint]) -> dict[str, Any
     try:
         if len(points) > 1:
             raise UserError("two distributions offer this name")
-        row["options"] = defaults(_imported_in_time(kind, points[0]))
+        row["options"] = defaults(_imported_in_time(kind, points[0], hanging))
     except UserError as error:
         row["problem"] = f"broken: {error.problem}"
     return row
 
 
-def _imported_in_time(kind: Kind, point: EntryPoint) -> type:
-    """The component, imported beside: one that hangs must not keep the others from being listed."""
+def _imported_in_time(kind: Kind, point: EntryPoint, hanging: set[str]) -> type:
+    """The component, imported beside: one that hangs must not keep the others from being listed.
+
+    `hanging` are the modules that are waited for no more.
+    """
     from threading import Thread
 
     from nmt.errors import UserError
     from nmt.registry import imported
 
+    module = point.value.partition(":")[0]
     kind.base()  # what everyone imports doesn't count
     outcome: list[type | UserError] = []
 
@@ -99,9 +104,11 @@ def _imported_in_time(kind: Kind, point: EntryPoint) -> type:
             outcome.append(error)
 
     thread = Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
+    if module not in hanging:
+        thread.start()
+        thread.join(PATIENCE)
     if not outcome:
+        hanging.add(module)
         raise UserError(f"not imported within {PATIENCE:.0f} seconds")
     if isinstance(outcome[0], UserError):
         raise outcome[0]
@@ -117,4 +124,6 @@ def _options(row: dict[str, Any]) -> str:
 def _short(default: Any) -> str:
     from nmt.options import Choice
 
+    if default is ...:
+        return "required"
     return default.name if isinstance(default, Choice) else str(default)

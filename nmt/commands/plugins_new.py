@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def _new(arguments: argparse.Namespace) -> int:
     (kind,) = (each for each in KINDS_OF_COMPONENTS if each.name == arguments.kind)
     _expect_free(kind, name)
     folder = Path(arguments.out) / f"nmt-{name}"
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise UserError("is there already", "choose another name, or remove it", place=str(folder))
     if not folder.parent.is_dir():
         raise UserError("no such folder", "make it first", place=str(folder.parent))
@@ -68,6 +67,8 @@ def _new(arguments: argparse.Namespace) -> int:
 
 def _expect_free(kind: Kind, name: str) -> None:
     """Raise UserError where no project can be called so, or a component is already."""
+    from importlib.metadata import PackageNotFoundError, version
+
     from nmt.errors import UserError
     from nmt.registry import available, distribution
 
@@ -76,6 +77,11 @@ def _expect_free(kind: Kind, name: str) -> None:
     if name in available(kind):
         owner = distribution(available(kind)[name][0])[0]
         raise UserError(f"the {kind.name} {name} is {owner}'s already", "choose another name")
+    try:
+        found = version(f"nmt-{name}")
+    except PackageNotFoundError:
+        return
+    raise UserError(f"nmt-{name} {found} is installed already", "choose another name")
 
 
 def _files(kind: Kind, name: str) -> dict[str, str]:
@@ -88,7 +94,7 @@ def _files(kind: Kind, name: str) -> dict[str, str]:
         "name": name,
         "distribution": f"nmt-{name}",
         "module": module,
-        "component": "".join(part.capitalize() for part in name.split("-")) + kind.name.capitalize(),
+        "component": _class(kind, name),
         "group": kind.group,
         "kind": kind.name,
         "plural": kind.group.removeprefix("nmt."),
@@ -114,6 +120,12 @@ def _files(kind: Kind, name: str) -> dict[str, str]:
     return {**files, f"{module}/py.typed": ""}
 
 
+def _class(kind: Kind, name: str) -> str:
+    """``mgu`` and ``my-cell`` -> ``MguCell`` and ``MyCell``: never the interface's own name."""
+    words = name.removesuffix(f"-{kind.name}").split("-")
+    return "".join(word.capitalize() for word in [*words, kind.name])
+
+
 def _write(files: dict[str, str], folder: Path) -> None:
     """All of them or none: they are written beside and moved."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
@@ -121,7 +133,7 @@ def _write(files: dict[str, str], folder: Path) -> None:
         for path, content in files.items():
             (whole / path).parent.mkdir(parents=True, exist_ok=True)
             (whole / path).write_text(content, encoding="utf-8")
-        shutil.move(whole, folder)
+        whole.rename(folder)
 
 
 def _article(noun: str) -> str:

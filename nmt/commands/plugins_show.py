@@ -61,19 +61,22 @@ def named(words: str) -> list[tuple[Kind, str]]:
 
 def _facts(kind: Kind, name: str) -> dict[str, Any]:
     from nmt.options import schema
-    from nmt.registry import available, distribution, load
+    from nmt.registry import distribution, imported, single
 
-    component = load(kind, name)
-    point = available(kind)[name][0]
-    metadata = point.dist.metadata if point.dist else None
-    pages = [metadata["Home-page"], *(metadata.get_all("Project-URL") or [])] if metadata else []
+    point = single(kind, name)
+    component = imported(kind, point)
+    pages = [
+        page
+        for key in ("Home-page", "Project-URL")
+        for page in (point.dist.metadata.get_all(key) if point.dist else None) or []
+    ]
     source = inspect.getsourcefile(component)
     return {
         "kind": kind.name,
         "name": name,
         "recipe": f"{kind.name if kind.key == 'type' else kind.key}: {name}",
         "distribution": " ".join(distribution(point)),
-        "page": next((page.rpartition(", ")[2] for page in pages if page), ""),
+        "page": next((page.rpartition(", ")[2] for page in pages), ""),
         "class": point.value,
         "source": f"{source}:{inspect.getsourcelines(component)[1]}" if source else "",
         "speed": _speed(kind, component),
@@ -98,12 +101,13 @@ def _speed(kind: Kind, component: type) -> str:
 
 def _option(info: FieldInfo) -> dict[str, Any]:
     """What an option takes, and its default where it has one."""
-    from nmt.options import component_kind
+    from nmt.options import Choice, component_kind
 
     kind = component_kind(info)
+    default = info.default.name if isinstance(info.default, Choice) else info.default
     bounds = [words for words in map(_bound, info.metadata) if words]
     takes = f"a {kind.name}" if kind else ", ".join([_type(info.annotation), *bounds])
-    return {"takes": takes} if info.is_required() else {"takes": takes, "default": info.default}
+    return {"takes": takes} if info.is_required() else {"takes": takes, "default": default}
 
 
 def _type(annotation: Any) -> str:
@@ -120,13 +124,10 @@ def _bound(bound: Any) -> str:
 
 
 def _page(facts: dict[str, Any]) -> str:
-    from nmt.options import Choice
-
     lines = [f"{facts['name']} ({facts['kind']})", "", facts["description"], ""]
     for option, what in facts["options"].items():
-        default = what.get("default", ...)
-        shown = default.name if isinstance(default, Choice) else default
-        lines.append(f"  {option}: {what['takes']}" + ("" if default is ... else f" (default: {shown})"))
+        default = f" (default: {what['default']})" if "default" in what else " (required)"
+        lines.append(f"  {option}: {what['takes']}{default}")
     lines += [""] if facts["options"] else []
     rows = {"in a recipe": "recipe", "from": "distribution", "page": "page", "defined in": "source", "runs as": "speed"}
     lines += [f"{label:12} {facts[key]}" for label, key in rows.items() if facts[key]]
