@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# As many tests at a time as there are cores; the tests of a file stay together, for what they share.
+TEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: help demo test soak check wheels format clean
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ demo: $(READY)
 	@BIN=$(BIN) sh recipes/demo.sh
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(TEST)
 
 soak: $(READY)
 	NMT_SOAK=1 $(BIN)/python -m pytest tests/reliability
@@ -38,7 +40,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy $(wildcard plugins/*/nmt_*)
-	$(BIN)/python -m pytest
+	$(TEST)
 
 wheels:
 	@PYTHON=$(PYTHON) sh plugins/wheels.sh
