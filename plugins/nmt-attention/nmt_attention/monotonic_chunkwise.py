@@ -18,7 +18,7 @@ from nmt_attention.state import of_hypotheses, state_type
 
 class MonotonicChunkwiseAttention(Attention):
     """MoChA: a place in the source that only moves forward, and soft attention to a chunk that ends there (Chiu and
-    Raffel 2018, sections 2.3 and 2.4), in expectation over all the ways it could move.
+    Raffel 2018, section 2), in expectation over all the ways it could move.
 
     e_ij = g (v / ‖v‖)ᵀ tanh(U q_i + W s_j + b) + r, p_ij = σ(e_ij)              stop at j?
     α_ij = p_ij Σ_{k ≤ j} α_{i-1,k} Π_{k ≤ l < j} (1 - p_il), α_0 = (1, 0, …)    the chance to stop at j in step i
@@ -83,7 +83,7 @@ class MonotonicChunkwiseAttention(Attention):
         elif self._hard:
             e = torch.where(e > 0, float("inf"), float("-inf"))
         mask = memory.encoded.mask[:, None]
-        return torch.sigmoid(e).masked_fill(~mask, 0.0), torch.sigmoid(-e)  # 1 - σ(e) would round to 0 too soon
+        return torch.sigmoid(e).masked_fill(~mask, 0.0), torch.sigmoid(-e)
 
     def _moved(self, places: Tensor, stopping: Tensor, passing: Tensor) -> Tensor:
         """α of a step from the one before, p and 1 - p, each ``[..., S]``.
