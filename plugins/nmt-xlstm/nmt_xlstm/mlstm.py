@@ -20,6 +20,9 @@ LIMIT = 80.0
 exp would be 0 and divide by 0 where q is, as in padding.
 """
 
+CHUNK = 64
+"""Steps computed at once. A step weighs all of its chunk's, and each chunk makes a C: few and many both cost."""
+
 
 class MLSTMCell(Cell):
     """mLSTM (Beck et al. 2024, arXiv 2405.04517, section 2.3 and appendix A.3), in its stabilised form.
@@ -33,9 +36,9 @@ class MLSTMCell(Cell):
     h' = o ∘ C' q / max(|n'ᵀ q|, exp(-m'))
 
     exp(m) C and exp(m) n are the paper's unstabilised C and n, whose divisor is max(|nᵀ q|, 1). Nothing reads h, so
-    `unroll` computes all steps at once (appendix A.3): time and memory grow with T², the matrices C are never made but
-    for the last step. `forget`: σ or exp for the forget gate. `forget_bias`: where b_f starts; with exp take 0 or
-    less, as above it what is old outgrows what is new. `heads`: how many memories of d = hidden_size / heads.
+    `unroll` computes many steps at once (appendix A.3) and makes the matrix C only after the last of them. `forget`: σ
+    or exp for the forget gate. `forget_bias`: where b_f starts; with exp take 0 or less, as above it what is old
+    outgrows what is new. `heads`: how many memories of d = hidden_size / heads.
     """
 
     def __init__(
@@ -81,32 +84,19 @@ class MLSTMCell(Cell):
         return h, (matrix, normalizer, new_m)
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `Cell.unroll`, all steps at once: each weighs those before it, and the first state, by what the forget
-        gates in between have left of them.
-        """
-        matrix, normalizer, m = state
-        parts = self._parts(self.project(engines.cleared(xs, lengths)).to(m.dtype))
-        q, k, v = (part.transpose(1, 2) for part in parts[:3])  # [B, heads, T, d]
-        o, i, log_f = parts[3], parts[4].transpose(1, 2), parts[5].transpose(1, 2)  # i, log f: [B, heads, T, 1]
-        total = log_f.cumsum(2)
-        steps = torch.arange(xs.shape[1], device=xs.device)
-        exponents = (total - total.mT + i.mT).masked_fill(steps > steps[:, None], START)  # [B, heads, T, T]
-        first = total + m[:, :, None]  # [B, heads, T, 1]: the first state's
-        new_m = torch.maximum(exponents.amax(-1, keepdim=True), first)
-        weights, weight_first = torch.exp(exponents - new_m), torch.exp(first - new_m)
-        scores = weights * (q @ k.mT)
-        read = scores @ v + weight_first * (q @ matrix.mT)
-        sums = scores.sum(-1, keepdim=True) + weight_first * (q @ normalizer[..., None])
-        hs = o * (read / _divisor(sums, new_m)).transpose(1, 2).flatten(-2)  # [B, T, H]
-
-        def last(values: Tensor) -> Tensor:
-            """``[B, heads, T, ...] -> [B, heads, ...]``: each sentence's own last step."""
-            return engines.at_last(values.transpose(1, 2), lengths)
-
-        written, kept = last(weights)[..., None], last(weight_first)  # [B, heads, T, 1], [B, heads, 1]
-        final_matrix = (written * v).mT @ k + kept[..., None] * matrix
-        final_normalizer = (written * k).sum(2) + kept * normalizer
-        return engines.cleared(hs, lengths), (final_matrix, final_normalizer, last(new_m))
+        """As `Cell.unroll`, `CHUNK` steps at once."""
+        projected = self.project(engines.cleared(xs, lengths)).to(state[-1].dtype)
+        q, k, v, o, i, log_f = self._parts(projected)
+        # In padding nothing is written and nothing forgotten: the last state is that of the sentence's own last step.
+        padding = ~engines.mask_of(lengths, xs.shape[1], xs.device)[:, :, None, None]
+        i, log_f = i.masked_fill(padding, START), log_f.masked_fill(padding, 0.0)
+        by_head = [part.transpose(1, 2) for part in (q, k, v, i, log_f)]  # [B, heads, T, ...]
+        reads: list[Tensor] = []
+        for pieces in zip(*(part.split(CHUNK, 2) for part in by_head), strict=True):
+            read, state = _at_once(state, *pieces)
+            reads.append(read)
+        hs = o * torch.cat(reads, 2).transpose(1, 2).flatten(-2)  # [B, T, H]
+        return engines.cleared(hs, lengths), state
 
     def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """q, k, v ``[..., heads, d]``, o ``[..., H]``, ĩ and log f ``[..., heads, 1]``."""
@@ -115,6 +105,27 @@ class MLSTMCell(Cell):
         q, k, v = (part.unflatten(-1, (self._heads, self._size)) for part in (q, k, v))
         log_f = f if self._exponential else F.logsigmoid(f)
         return q, k / self._size**0.5, v, torch.sigmoid(o), i[..., None], log_f[..., None]
+
+
+def _at_once(state: State, q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor) -> tuple[Tensor, State]:
+    """The first state and some steps ``[B, heads, T, ...]`` -> what these read ``[B, heads, T, d]`` and the last state.
+
+    Each weighs those before it, and the first state, by what the forget gates in between have left of them.
+    """
+    matrix, normalizer, m = state
+    total = log_f.cumsum(2)  # [B, heads, T, 1]
+    steps = torch.arange(q.shape[2], device=q.device)
+    exponents = (total - total.mT + i.mT).masked_fill(steps > steps[:, None], START)  # [B, heads, T, T]
+    first = total + m[:, :, None]  # [B, heads, T, 1]: the first state's
+    new_m = torch.maximum(exponents.amax(-1, keepdim=True), first)
+    weights, weight_first = torch.exp(exponents - new_m), torch.exp(first - new_m)
+    scores = weights * (q @ k.mT)
+    read = scores @ v + weight_first * (q @ matrix.mT)
+    sums = scores.sum(-1, keepdim=True) + weight_first * (q @ normalizer[..., None])
+    written, kept = weights[:, :, -1, :, None], weight_first[:, :, -1]  # [B, heads, T, 1], [B, heads, 1]
+    matrix = (written * v).mT @ k + kept[..., None] * matrix
+    normalizer = (written * k).sum(2) + kept * normalizer
+    return read / _divisor(sums, new_m), (matrix, normalizer, new_m[:, :, -1])
 
 
 def _divisor(sums: Tensor, m: Tensor) -> Tensor:

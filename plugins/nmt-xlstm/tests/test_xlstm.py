@@ -6,7 +6,7 @@ from typing import Literal, TypedDict, TypeVar
 import numpy as np
 import pytest
 import torch
-from nmt_xlstm.mlstm import MLSTMCell
+from nmt_xlstm.mlstm import CHUNK, MLSTMCell
 from nmt_xlstm.slstm import SLSTMCell
 from torch import Tensor
 
@@ -161,7 +161,7 @@ def some_state(cell: MLSTMCell, rows: int) -> State:
 @pytest.mark.parametrize("options", OPTIONS)
 def test_all_steps_at_once_are_one_after_another(options: Options) -> None:
     cell = stirred(MLSTMCell(3, 8, **options))
-    for size in range(1, 41):
+    for size in (*range(1, 41), CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 2):
         xs, lengths, state = random(3, size, 3), torch.tensor([size, (size + 1) // 2, 1]), some_state(cell, 3)
         one, two = cell.unroll(xs, lengths, state), engines.loop(cell, xs, lengths, state)
         for at_once, looped in zip((one[0], *one[1]), (two[0], *two[1]), strict=True):
@@ -171,8 +171,8 @@ def test_all_steps_at_once_are_one_after_another(options: Options) -> None:
 @pytest.mark.parametrize("heads", [1, 4])
 def test_all_steps_at_once_give_the_gradients_of_one_after_another(heads: int) -> None:
     cell = stirred(MLSTMCell(3, 8, heads=heads))
-    lengths, state = torch.tensor([40, 23, 1]), tuple(t.requires_grad_() for t in some_state(cell, 3))
-    xs = random(3, 40, 3).requires_grad_()
+    lengths, state = torch.tensor([CHUNK + 9, CHUNK, 23, 1]), tuple(t.requires_grad_() for t in some_state(cell, 4))
+    xs = random(4, CHUNK + 9, 3).requires_grad_()
 
     def gradients(unroll: Unroll) -> tuple[Tensor, ...]:
         ys, final = unroll(cell, xs, lengths, state)
