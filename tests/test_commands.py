@@ -166,7 +166,8 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_still_loads(
         raise OSError(errno.ENOSPC, "No space left on device", "run/training.safetensors")
 
     monkeypatch.setattr("nmt.training.checkpoint.save_weights", full)
-    code, _, err = run("nmt-train", *arguments, "train.updates=10", "train.schedule={type: constant}")
+    longer = ("train.updates=10", "train.schedule={type: constant}", "--accept", "train.updates")
+    code, _, err = run("nmt-train", *arguments, *longer)
     assert code == 1
     assert err.splitlines()[-1] == "nmt-train: run/training.safetensors: no space left on device"
     assert run("nmt-translate", tmp_path / "run", given=b"1\n")[0] == 0
