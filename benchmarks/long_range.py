@@ -87,9 +87,9 @@ def adding(name: str, length: int) -> float:
     return 6.0 * sum(last) / len(last)
 
 
-def measure(name: str) -> dict[str, object]:
+def measure(name: str, lengths: list[int]) -> dict[str, object]:
     began = time.process_time()
-    result = {"cell": name, "gradient": gradient_shares(name), "adding": {t: adding(name, t) for t in DISTANCES}}
+    result = {"cell": name, "gradient": gradient_shares(name), "adding": {t: adding(name, t) for t in lengths}}
     return {**result, "cpu_seconds": round(time.process_time() - began, 1), "torch": torch.__version__}
 
 
@@ -99,7 +99,8 @@ def table(rows: list[dict[str, object]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for row in rows:
         cells = [row["cell"], *(f"{row['gradient'][str(d)]:.0e}" for d in shown)]
-        cells += [f"{row['adding'][str(t)]:.2f}" for t in DISTANCES]
+        left = {t: row["adding"].get(str(t)) for t in DISTANCES}
+        cells += ["not run" if share is None else f"{share:.2f}" for share in left.values()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -110,6 +111,9 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=Path("runs/long_range.jsonl"), help="what is there isn't run again"
     )
+    parser.add_argument(
+        "--lengths", default=",".join(map(str, DISTANCES)), help="T of the adding problem (default: %(default)s)"
+    )
     parser.add_argument("--picture", type=Path, help="draw the gradients into this SVG file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,7 +123,7 @@ def main() -> None:
     for name in arguments.cells.split(",") if arguments.cells else available(CELL):
         if name not in done:
             with arguments.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(measure(name)) + "\n")
+                file.write(json.dumps(measure(name, [int(t) for t in arguments.lengths.split(",")])) + "\n")
     rows = sorted(map(json.loads, arguments.results.read_text().splitlines()), key=lambda row: row["cell"])
     print(table(rows))
     if arguments.picture:
