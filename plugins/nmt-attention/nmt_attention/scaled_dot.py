@@ -15,7 +15,8 @@ class ScaledDotAttention(Attention):
     score = qᵀ s / √H
 
     The product of two vectors of H numbers of variance 1 has the variance H; scaled, its softmax doesn't start near
-    a hard choice, where gradients vanish. Good where dot attention is, the more so the wider the states.
+    a hard choice, where gradients vanish. Good where dot attention starts too sharp. An LSTM's outputs are well below
+    1: for them plain dot may learn sooner.
     """
 
     def __init__(self, query_size: int, key_size: int) -> None:
