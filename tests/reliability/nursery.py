@@ -3,6 +3,7 @@
 Run as a program it is that process; `Nursery` talks to it.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -92,7 +93,9 @@ class Nursery:
 
 def _serve() -> None:
     import torch
-    import torch.utils.tensorboard  # a start would import it
+
+    with contextlib.suppress(ImportError):
+        import torch.utils.tensorboard  # where it is installed, a start would import it
 
     from nmt.commands.train import main
     from nmt.registry import KINDS, available, distribution, load
