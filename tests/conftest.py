@@ -18,6 +18,7 @@ def _one_thread_and_a_cache_of_our_own(tmp_path_factory: pytest.TempPathFactory)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NMT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")  # commands that are started: tests run side by side, threads would wait
         yield
 
 
