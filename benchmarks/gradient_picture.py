@@ -41,29 +41,28 @@ def grid() -> list[str]:
     return parts
 
 
-def labels(ends: dict[str, float]) -> dict[str, float]:
-    """Where each name stands beside its curve's end: in the curves' order, none upon another."""
-    placed, last = {}, TOP - 16.0
-    for name in sorted(ends, key=lambda each: ends[each]):
-        last = max(last + 16.0, ends[name])
-        placed[name] = last
-    overflow = max(0.0, last - (HEIGHT - BOTTOM))
-    return {name: max(TOP + 16.0 * index, y - overflow) for index, (name, y) in enumerate(placed.items())}
+def visible(curve: dict[str, float]) -> list[tuple[float, float]]:
+    """The points of a curve up to where it meets the floor."""
+    points = []
+    for distance, share in curve.items():
+        if float(distance) >= 1:
+            points.append((x_of(float(distance)), y_of(share)))
+            if share <= FLOOR:
+                break
+    return points
 
 
 def draw(shares: dict[str, dict[str, float]]) -> str:
-    """A curve for each cell, named at its end."""
+    """A curve for each cell, and their names beside, those that remember longest first."""
     parts = grid()
-    ends = {name: y_of(list(curve.values())[-1]) for name, curve in shares.items()}
-    places = labels(ends)
-    for index, (name, curve) in enumerate(shares.items()):
+    for index, name in enumerate(sorted(shares, key=lambda each: sum(map(y_of, shares[each].values())))):
         colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
-        points = " ".join(f"{x_of(float(d)):.1f},{y_of(share):.1f}" for d, share in curve.items() if float(d) >= 1)
         style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in visible(shares[name]))
         parts.append(f'<polyline points="{points}" {style}/>')
-        x, y = WIDTH - RIGHT, places[name]
-        parts.append(f'<line x1="{x}" y1="{ends[name]:.1f}" x2="{x + 22}" y2="{y:.1f}" stroke="{colour}"/>')
-        parts.append(f'<g fill="{colour}">{text(x + 26, y + 4, name)}</g>')
+        x, y = WIDTH - RIGHT + 20, TOP + 22 * index + 8
+        parts.append(f'<line x1="{x}" y1="{y}" x2="{x + 34}" y2="{y}" {style}/>')
+        parts.append(text(x + 42, y + 4, name))
     body = "\n".join(parts)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
     return f'{head}\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
