@@ -11,7 +11,7 @@ from nmt_layernorm.regularization import Rate, Regularization, masked
 
 
 class LayerNormLSTMCell(Cell):
-    """The long short-term memory with layer normalisation (Ba et al. 2016, eqs. 20 to 22).
+    """The long short-term memory with layer normalisation (Ba et al. 2016, supplementary material).
 
     [i, f, g, o] = LN(R h; α_h, β_h) + LN(W x; α_x, β_x)
     c' = σ(f) ∘ c + σ(i) ∘ tanh(g)

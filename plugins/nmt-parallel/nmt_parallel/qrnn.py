@@ -16,8 +16,8 @@ from nmt_parallel.scan import scan
 
 
 class QRNNCell(Cell):
-    """The quasi-recurrent network with fo-pooling (Bradbury et al. 2017, arXiv 1611.01576, eqs. 1, 2 and 4): gates by
-    a convolution over the last k inputs.
+    """The quasi-recurrent network with fo-pooling (Bradbury et al. 2017, arXiv 1611.01576): gates by a convolution
+    over the last k inputs.
 
     z  = tanh(W_z * x + b_z)
     f  = σ(W_f * x + b_f)

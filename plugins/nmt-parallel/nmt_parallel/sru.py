@@ -14,7 +14,7 @@ from nmt_parallel.scan import before, peephole_scan, scan
 
 
 class SRUCell(Cell):
-    """The simple recurrent unit (Lei et al. 2018, arXiv 1709.02755, eqs. 1 to 4, with the scaling of section 3.2).
+    """The simple recurrent unit (Lei et al. 2018, arXiv 1709.02755, with the scaling of section 3.2).
 
     u  = W x
     f  = σ(W_f x + b_f + v_f ∘ c)

@@ -12,7 +12,7 @@ from nmt.cells.state import Noise, State
 
 
 class IndRNNCell(Cell):
-    """The independently recurrent network (Li et al. 2018, eq. 2): each unit reads its own state alone.
+    """The independently recurrent network (Li et al. 2018): each unit reads its own state alone.
 
     h' = f(W x + b + u ∘ h), f = relu or tanh
 
