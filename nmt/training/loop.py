@@ -146,6 +146,7 @@ class _Window:
             "update": course.update,
             "epoch": course.epoch,
             "seconds": round(course.seconds, 1),
+            "tokens": course.tokens,
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "tokens_per_second": round(self._tokens / elapsed, 1),
