@@ -52,18 +52,18 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         raise OSError(errno.EIO, str(error), str(path)) from error
 
 
-def stored_shapes(path: Path) -> dict[str, list[int]]:
+def stored_shapes(path: Path, types: Sequence[str] = TYPES) -> dict[str, list[int]]:
     """The shape of each tensor in the file at `path`, from its header; no tensor is read.
 
-    Raises UserError where it is no safetensors file, or holds other numbers than floating-point ones.
+    Raises UserError where it is no safetensors file, or holds numbers of other types (floating-point ones, as a rule).
     """
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as stored:
             slices = {name: stored.get_slice(name) for name in stored.offset_keys()}
             for name, part in slices.items():
-                if part.get_dtype() not in TYPES:
-                    problem = f"{name!r} is of type {part.get_dtype()}, not one of {', '.join(TYPES)}"
+                if part.get_dtype() not in types:
+                    problem = f"{name!r} is of type {part.get_dtype()}, not one of {', '.join(types)}"
                     raise UserError(problem, "use another checkpoint", place=str(path))
             return {name: part.get_shape() for name, part in slices.items()}
     except (SafetensorError, OSError) as error:

@@ -181,6 +181,10 @@ class Tokenizers:
         shared = Tokenizer.load(folder / "tokenizer.model")
         return cls(shared, shared)
 
+    def fingerprint(self) -> str:
+        """A hash of both."""
+        return hashlib.sha256(f"{self.source.fingerprint()} {self.target.fingerprint()}".encode()).hexdigest()
+
     def save(self, folder: Path) -> None:
         """``tokenizer.model``, or ``source.model`` and ``target.model``."""
         if self.source is self.target:

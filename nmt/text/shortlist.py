@@ -1,0 +1,143 @@
+"""Which target pieces a translation may need, by the pieces of its source: a smaller output layer in search.
+
+Like Marian's lexical shortlist (Junczys-Dowmunt et al. 2018, "Marian: Cost-effective High-Quality Neural Machine
+Translation in C++") and the vocabulary maps of CTranslate2, but each sentence keeps to a list of its own: what its
+neighbours in a batch bring along, it may not use, so that no translation depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from nmt import checkpoints
+from nmt.errors import UserError, reason_of
+from nmt.model.weights import stored_shapes
+
+FILE = "shortlist.safetensors"
+"""Its name in a run's folder."""
+
+MAX_EACH = 4096
+"""Target pieces that one source piece may bring along."""
+
+MULTIPLE = 8
+"""What the number of candidates is a multiple of: matrix products are made of such blocks."""
+
+Ids = npt.NDArray[np.int32]
+
+_FORMAT = "1"
+_REMEDY = "build it again: nmt-data shortlist RUN"
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Target pieces for each source piece, and those for every sentence.
+
+    Raises ValueError where the arrays don't belong together.
+    """
+
+    ranked: Ids
+    """``[R]``: target pieces that may be written at all, the most frequent first, each once."""
+    always: Ids
+    """``[A]``: those that are candidates for every sentence, the end mark among them, rising."""
+    offsets: Ids
+    """``[V + 1]``: where each source piece's list begins in `ids`, and the end of the last."""
+    ids: Ids
+    vocabularies: str
+    """Fingerprint of the tokenizers that it was built for (`Tokenizers.fingerprint`)."""
+
+    def __post_init__(self) -> None:
+        sizes = np.diff(self.offsets)
+        if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids):
+            raise ValueError("its lists don't fill it")
+        if sizes.min(initial=0) < 0 or sizes.max(initial=0) > MAX_EACH:
+            raise ValueError(f"a list has less than 0 or more than {MAX_EACH} entries")
+        if self.ranked.min(initial=0) < 0 or len(np.unique(self.ranked)) != len(self.ranked):
+            raise ValueError("a piece has two ranks")
+        if not len(self.always) or np.diff(self.always).min(initial=1) <= 0:
+            raise ValueError("its pieces for every sentence don't rise")
+        if not (_among(self.always, self.ranked) and _among(self.ids, self.ranked)):
+            raise ValueError("a list has a piece without a rank")
+
+    @classmethod
+    def load(
+        cls, path: Path, source_vocab_size: int, target_vocab_size: int, *, vocabularies: str | None = None
+    ) -> Shortlist:
+        """The shortlist in a file, for vocabularies of these sizes.
+
+        `vocabularies` is the fingerprint of the tokenizers it is used with (`Tokenizers.fingerprint`): where given, a
+        shortlist for others of the same sizes is refused as well. Raises UserError where the file is damaged or
+        doesn't fit.
+        """
+        arrays, described = _read(path, source_vocab_size, target_vocab_size)
+        if described.get("format") != _FORMAT:
+            raise UserError("is no shortlist of this version of nmt", _REMEDY, place=str(path))
+        try:
+            made = cls(**arrays, vocabularies=described.get("vocabularies", ""))
+        except ValueError as error:
+            raise UserError(f"damaged ({error})", _REMEDY, place=str(path)) from error
+        if made.ranked.max(initial=0) >= target_vocab_size:
+            raise UserError("has pieces that the target vocabulary lacks", _REMEDY, place=str(path))
+        if vocabularies is not None and made.vocabularies != vocabularies:
+            raise UserError("was built for other tokenizers than the model's", _REMEDY, place=str(path))
+        return made
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, whole or not at all."""
+        arrays = {"ranked": self.ranked, "always": self.always, "offsets": self.offsets, "ids": self.ids}
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        checkpoints.write_bytes(path, save(tensors, {"format": _FORMAT, "vocabularies": self.vocabularies}))
+
+    def candidates(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """What the translations of these source sentences may be made of, given as ids with or without end marks.
+
+        Returns the candidates of all ``[C]`` (int64, rising) and ``[B, C]``, True where one is in the list of that
+        sentence itself. The end mark is in every list; padding, begin mark and the unknown piece are in none. C is
+        filled up to a multiple of 8 with frequent pieces that are in no list, as far as there are any.
+        """
+        own = np.zeros((len(sentences), int(self.ranked.max()) + 1), dtype=np.bool_)
+        own[:, self.always] = True
+        for row, sentence in enumerate(sentences):
+            for piece in set(sentence):
+                own[row, self.ids[self.offsets[piece] : self.offsets[piece + 1]]] = True
+        used: npt.NDArray[np.bool_] = np.any(own, axis=0)
+        used[self.always] = True
+        lacking = -int(used.sum()) % MULTIPLE
+        used[self.ranked[~used[self.ranked]][:lacking]] = True
+        (union,) = np.nonzero(used)
+        return torch.from_numpy(union.astype(np.int64)), torch.from_numpy(own[:, union])
+
+
+def _among(ids: Ids, known: Ids) -> bool:
+    return bool(np.isin(ids, known).all())
+
+
+def _read(path: Path, source_vocab_size: int, target_vocab_size: int) -> tuple[dict[str, Ids], dict[str, str]]:
+    """The arrays of the file at `path`, none of them larger than the vocabularies allow, and what it says of itself."""
+    most = {
+        "ranked": target_vocab_size,
+        "always": target_vocab_size,
+        "offsets": source_vocab_size + 1,
+        "ids": source_vocab_size * MAX_EACH,
+    }
+    shapes = stored_shapes(path, types=("I32",))
+    if shapes.keys() != most.keys() or any(len(shape) != 1 for shape in shapes.values()):
+        raise UserError("is no shortlist", _REMEDY, place=str(path))
+    if shapes["offsets"] != [most["offsets"]]:
+        problem = f"is for {shapes['offsets'][0] - 1} source pieces, not for the {source_vocab_size} of the model"
+        raise UserError(problem, _REMEDY, place=str(path))
+    if any(shapes[name][0] > size for name, size in most.items()):
+        raise UserError("has more entries than the vocabularies allow", _REMEDY, place=str(path))
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return {name: stored.get_tensor(name).numpy() for name in most}, stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"damaged or unreadable ({reason_of(error)})", _REMEDY, place=str(path)) from error
