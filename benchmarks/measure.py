@@ -110,18 +110,24 @@ def ran(
     stdout: Path | None = None,
     folder: Path | None = None,
     marked: Callable[[str], bool] = lambda line: False,
+    log: Path | None = None,
 ) -> Ran:
     """Run a command; its CPU seconds and memory are those of its whole tree of processes.
 
-    Output goes to `stdout`, if given; the rest of it is read line by line, and what is `marked` becomes a Mark. A line
-    is also taken to end at a carriage return, as progress bars write it.
+    Output goes to `stdout`, if given; the rest of it is read line by line and goes to `log`, and what is `marked`
+    becomes a Mark. A line is also taken to end at a carriage return, as progress bars write it.
     """
-    with Neighbours() as neighbours, Path(stdin or os.devnull).open("rb") as source:
+    with (
+        Neighbours() as neighbours,
+        Path(stdin or os.devnull).open("rb") as source,
+        Path(log or os.devnull).open("w", encoding="utf-8") as kept,
+    ):
         began = time.perf_counter()
         process, lines = _started(command, environment, source, stdout, folder)
         memory = _Memory(process.pid)
         marks = []
         for line in _lines(lines):
+            kept.write(f"{line}\n")
             if marked(line):
                 marks.append(Mark(line, time.perf_counter() - began, cpu_seconds(process.pid)))
         lines.close()
@@ -250,7 +256,6 @@ def machine() -> Row:
         "cores": os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
         described["gpu"] = torch.cuda.get_device_name()
@@ -281,9 +286,9 @@ class Results:
         self._tables: bool = not arguments.json
         self.rows: list[Row] = []
 
-    def add(self, row: Mapping[str, object], *, neighbours: float | None = None) -> None:
+    def add(self, row: Mapping[str, object]) -> None:
         self.rows.append(dict(row))
-        found = {"benchmark": self._benchmark, **row, "neighbours": neighbours, "machine": self._machine}
+        found = {"benchmark": self._benchmark, **row, "machine": self._machine}
         line = json.dumps(found, ensure_ascii=False)
         print(line, flush=True)
         if self._file is not None:
