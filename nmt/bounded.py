@@ -1,4 +1,4 @@
-"""Reading files of which nothing is known yet: only true files, and never more than a limit."""
+"""Files of which nothing is known yet: only true ones are read, never more than a limit; no link is written through."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ def require_file(path: Path) -> None:
     """Raise OSError for what is no file (links are followed): a pipe would never answer, a device never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "no file", str(path))
+
+
+def refuse_link(path: Path) -> None:
+    """Raise OSError where something else than a file stands at `path`, a link included: before writing to its end."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "is a link, which nothing is written through", str(path))
+    if path.exists():
+        require_file(path)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ FORMAT = 2
 def write(run: Path, name: str, files: Mapping[str, Callable[[Path], object]]) -> Path:
     """Write the checkpoint `name`: each of `files` by its own function, given the path to write to.
 
-    A checkpoint that had the name is deleted just before the new one takes its place. Raises RunError where the disk
-    is full or can't be written; then nothing is left of the new one, and all others are as they were.
+    A checkpoint that had the name is deleted once the new one has taken its place and nobody reads the old one any
+    more: whatever this is killed at, `reading` finds one of them. Raises RunError where the disk is full or can't be
+    written; then nothing is left of the new one, and all others are as they were.
     """
     final = run / name
     partial = _hidden(final, "partial")
     try:
+        _recover(final)
         _delete(partial)
         partial.mkdir(parents=True)
         for file, write_file in files.items():
@@ -48,10 +50,7 @@ def write(run: Path, name: str, files: Mapping[str, Callable[[Path], object]]) -
             _sync(partial / file)
         _write_synced(partial / MANIFEST, _manifest(name, {file: _entry(partial / file) for file in files}).encode())
         _sync(partial)
-        if final.exists():
-            remove(final, wait=True)
-        partial.rename(final)
-        _sync(run)
+        _replace(final, partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
@@ -80,6 +79,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all."""
     temporary = _hidden(path, "partial")
     try:
+        temporary.unlink(missing_ok=True)  # never through a link that somebody has put there
         _write_synced(temporary, content)
         temporary.replace(path)
     finally:
@@ -150,15 +150,29 @@ def reading(checkpoint: Path) -> Iterator[Path]:
     """
     with ExitStack() as held:
         try:
-            require_file(checkpoint / MANIFEST)
-            held.enter_context(locked(checkpoint / MANIFEST, shared=True, wait=True))
+            found = _held(checkpoint, held)
         except OSError as error:
             reason: str | None = f"{MANIFEST} can't be read ({(error.strerror or str(error)).lower()})"
         else:
-            reason = damage(checkpoint)
+            reason = damage(found)
         if reason:
             raise UserError(reason, "name another checkpoint folder", place=str(checkpoint))
-        yield checkpoint
+        yield found
+
+
+def _held(checkpoint: Path, held: ExitStack) -> Path:
+    """Where a checkpoint is to be read, once it is held: a new one may be about to take its place."""
+    while True:
+        replaced = _hidden(checkpoint, "replaced")
+        found = replaced if replaced.exists() and not checkpoint.exists() else checkpoint
+        try:
+            require_file(found / MANIFEST)
+            held.enter_context(locked(found / MANIFEST, shared=True, wait=True))
+            return found
+        except FileNotFoundError:
+            if not (checkpoint / MANIFEST).exists() and (checkpoint.exists() or not (replaced / MANIFEST).exists()):
+                raise
+            # Between finding it and holding it, a new one has taken its place, or was about to.
 
 
 @contextmanager
@@ -199,7 +213,7 @@ def remove(checkpoint: Path, *, wait: bool = False) -> bool:
 
 def sweep(run: Path) -> None:
     """Delete what is left of checkpoints that a killed process was writing or deleting. For the one who writes here."""
-    for kind in ("partial", "removed"):
+    for kind in ("partial", "replaced", "removed"):
         for path in run.glob(f".{PREFIX}*.{kind}"):
             _delete(path)
 
@@ -212,9 +226,33 @@ def _hidden(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}")
 
 
-def _delete(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _replace(final: Path, partial: Path) -> None:
+    """Give the new folder its name. One that had it gives way first, and stays readable until the new one is there."""
+    replaced = _hidden(final, "replaced")
+    with ExitStack() as held:
+        if final.exists():
+            with suppress(FileNotFoundError):  # without a manifest nobody reads it
+                held.enter_context(locked(final / MANIFEST, shared=False, wait=True))
+            final.rename(replaced)
+        partial.rename(final)
+        _sync(final.parent)
+        _delete(replaced)
+
+
+def _recover(final: Path) -> None:
+    """Undo what a killed `_replace` has begun, or end it."""
+    replaced = _hidden(final, "replaced")
+    if replaced.exists() and not final.exists():
+        replaced.rename(final)
+    _delete(replaced)
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder with all that is in it; of a link, which somebody else must have put there, the link alone."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _manifest(name: str, files: Mapping[str, Mapping[str, int | str]]) -> str:

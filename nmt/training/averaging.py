@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nmt import checkpoints
-from nmt.errors import UserError
-from nmt.model.weights import save_weights
+from nmt.bounded import refuse_link
+from nmt.errors import UserError, reason_of
+from nmt.locks import locked
+from nmt.model.weights import save_weights, stored_shapes
 
-NAME = "average"
+NAME, LOCK = "average", ".average.lock"
 
 
 def average(run: Path, chosen: Sequence[Path]) -> Path:
     """Write the mean of the weights of `chosen` as a checkpoint folder ``average`` of the run.
 
-    Integer buffers are taken from the first. Raises UserError where there is nothing to average, a checkpoint is
-    damaged, or they are of different models.
+    It takes the memory of one model and of its largest tensor. Raises UserError where there is nothing to average, a
+    checkpoint is damaged, they are of different models, or another process is averaging here.
     """
     if not chosen:
         raise UserError("no checkpoint here", "train with keep_last or keep_best above 1", place=str(run))
-    total: dict[str, Tensor] = {}
-    for checkpoint in chosen:
-        with checkpoints.reading(checkpoint):
-            weights = load_file(checkpoint / "model.safetensors")
-        if total and {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in total.items()}:
-            raise UserError("is of another model", "average checkpoints of one run", place=str(checkpoint))
-        for name, tensor in weights.items():
-            wide = tensor.double() if tensor.is_floating_point() else tensor
-            total[name] = total[name] + wide if name in total and tensor.is_floating_point() else total.get(name, wide)
-    mean = {n: (t / len(chosen)).float() if t.dtype is torch.float64 else t for n, t in total.items()}
-    return checkpoints.write(run, NAME, {"model.safetensors": lambda path: save_weights(mean, path)})
+    with ExitStack() as held:
+        _hold(run, held)
+        paths = [held.enter_context(checkpoints.reading(checkpoint)) / "model.safetensors" for checkpoint in chosen]
+        shapes = [stored_shapes(path) for path in paths]
+        for checkpoint, other in zip(chosen, shapes, strict=True):
+            if other != shapes[0]:
+                raise UserError("is of another model", "average checkpoints of one run", place=str(checkpoint))
+        mean = {name: _mean(name, shape, paths) for name, shape in shapes[0].items()}
+        return checkpoints.write(run, NAME, {"model.safetensors": lambda path: save_weights(mean, path)})
+
+
+def _hold(run: Path, held: ExitStack) -> None:
+    refuse_link(run / LOCK)
+    (run / LOCK).touch()
+    try:
+        held.enter_context(locked(run / LOCK, shared=False, wait=False))
+    except BlockingIOError as error:
+        raise UserError("another nmt-average is running in this folder", "wait for it", place=str(run)) from error
+
+
+def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
+    """The mean of a tensor, summed in float64."""
+    total = torch.zeros(*shape, dtype=torch.float64)
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as stored:
+                tensor: Tensor = stored.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            problem = f"damaged or unreadable ({reason_of(error)})"
+            raise UserError(problem, "average other checkpoints", place=str(path)) from error
+        if not tensor.isfinite().all():
+            raise UserError(f"{name} holds numbers that are not finite", "average other checkpoints", place=str(path))
+        total.add_(tensor)
+    return total.div_(len(paths)).to(torch.float32)

@@ -117,7 +117,7 @@ class Faults:
             checkpoint = self._folder / checkpoints.name_of(update)
             reason = checkpoints.damage(checkpoint)
             if reason is None:
-                load_learnt(checkpoint, self._updater)
+                load_learnt(checkpoint, self._updater, self._settings)
                 return update
             self._progress.say(f"{checkpoint}: {reason}; going further back")
         self._updater.begin_again(self._beginning())

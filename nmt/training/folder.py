@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nmt import checkpoints
+from nmt.bounded import refuse_link
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import as_data, read_recipe, write_recipe
@@ -41,6 +42,7 @@ def claimed(folder: Path, recipe: Recipe, accept: Sequence[str], say: Callable[[
     _check_accepted(accept)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_link(folder / LOCK)
         lock = (folder / LOCK).open("a")
     except OSError as error:
         problem = f"can't be written to ({error.strerror})"

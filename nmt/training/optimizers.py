@@ -49,3 +49,12 @@ def build_optimizer(settings: recipe.Optimizer, parameters: Iterable[Tensor]) ->
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"train.optimizer.options: {error}", "change the option") from error
     return optimizer
+
+
+def fresh_moments(settings: recipe.Optimizer, parameter: Tensor) -> dict[str, Any]:
+    """What an optimiser remembers of a parameter like this one after an update that changed nothing."""
+    twin = torch.zeros_like(parameter, requires_grad=True)
+    twin.grad = torch.zeros_like(twin)
+    optimizer = build_optimizer(settings, [twin])
+    optimizer.step()
+    return dict(optimizer.state[twin])

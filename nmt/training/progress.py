@@ -13,9 +13,13 @@ from typing import Any
 from tqdm import tqdm
 
 from nmt import checkpoints
+from nmt.bounded import read_bounded, refuse_link
 
 Record = dict[str, Any]
 """A report, a validation or something that went wrong: `event`, `update` and what belongs to it."""
+
+MAX_RECORDS = 1 << 28
+"""Bytes of metrics.jsonl that are gone on from: a million records."""
 
 
 class Progress:
@@ -83,16 +87,17 @@ class Progress:
 
     def _keep_until(self, update: int) -> float:
         """Drop the records of updates that will be done again, and a line that was cut off; the last's seconds."""
+        refuse_link(self._path)
         if not self._path.exists():
             return 0.0
         kept, seconds = [], 0.0
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in read_bounded(self._path, MAX_RECORDS).decode(errors="replace").splitlines():
             try:
                 record = json.loads(line)
                 if record["update"] <= update:
                     kept.append(line + "\n")
                     seconds = float(record.get("seconds", seconds))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
         checkpoints.write_text(self._path, "".join(kept))
         return seconds

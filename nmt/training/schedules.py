@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from nmt import recipe
+
+
+class _Plateau(recipe.Section):
+    """What a checkpoint keeps of a learning rate."""
+
+    best: float | None
+    waited: recipe.Natural
+    reduced: recipe.Ratio
 
 
 class LearningRate:
@@ -57,10 +66,11 @@ class LearningRate:
         best = None if math.isinf(self._best) else self._best
         return {"best": best, "waited": self._waited, "reduced": self._reduced}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._best = math.inf if state["best"] is None else float(state["best"])
-        self._waited, self._reduced = int(state["waited"]), float(state["reduced"])
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint. Raises ValueError where something in `state` can't be."""
+        stored = _Plateau.model_validate(state)
+        self._best = math.inf if stored.best is None else stored.best
+        self._waited, self._reduced = stored.waited, stored.reduced
 
 
 def gold_share(settings: recipe.TeacherForcing, update: int) -> float:
