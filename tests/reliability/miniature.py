@@ -2,6 +2,7 @@
 
 miniature.py train FOLDER KEEP    trains, or goes on
 miniature.py kill FOLDER KEEP     kills it before every file event, and prints what it found
+miniature.py kill FOLDER 0        the same for a folder `average` that is written again and again
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from nmt import checkpoints
 from nmt.errors import UserError
 
 UPDATES = 3
+AVERAGE = "average"
 KILLED = 9
 WRITES = os.O_WRONLY | os.O_RDWR
 
@@ -41,6 +43,15 @@ def train(run: Path, keep: int, saved: Callable[[int], object], say: Callable[[s
         checkpoints.write(run, checkpoints.name_of(update), files)
         saved(update)
         settle(run, update, keep)
+
+
+def renew(run: Path, keep: int, saved: Callable[[int], object], say: Callable[[str], object]) -> None:
+    """Write one folder at each update, in the place of the one before."""
+    run.mkdir(exist_ok=True)
+    for update in range(1, UPDATES + 1):
+        files = {"weights": lambda path, u=update: path.write_text(str(u) * 100)}
+        checkpoints.write(run, AVERAGE, files)
+        saved(update)
 
 
 def ignore(news: object) -> None:
@@ -109,22 +120,23 @@ def _made(path: str | os.PathLike) -> int:
 def kill_everywhere(folder: Path, keep: int) -> dict[str, object]:
     """Kill a training before every file event, with and without cutting; see what is there, and go on."""
     os.fsync = ignore
-    train(folder / "whole", keep, ignore, ignore)
+    work, found = (train, _found) if keep else (renew, _average_found)
+    work(folder / "whole", keep, ignore, ignore)
     expected, kills, wrong = contents(folder / "whole"), 0, []
     number, ended = 0, 0
-    while ended < 2:
+    while ended < 2 and len(wrong) < 20:
         number, ended = number + 1, 0
         for cut in (False, True):
             run = folder / "killed"
-            done, code = _killed(run, keep, Fate(number, cut))
+            done, code = _killed(work, run, keep, Fate(number, cut))
             if code == 0:
                 ended += 1
             elif code != KILLED:
                 wrong.append(f"{number}: exit code {code}")
             else:
                 kills += 1
-                wrong += [f"{number}, cut {cut}: {problem}" for problem in _found(run, done)]
-                train(run, keep, ignore, ignore)
+                wrong += [f"{number}, cut {cut}: {problem}" for problem in found(run, done)]
+                work(run, keep, ignore, ignore)
                 if contents(run) != expected:
                     wrong.append(f"{number}, cut {cut}: {sorted(contents(run))} in the end")
             shutil.rmtree(run)
@@ -148,7 +160,19 @@ def _found(run: Path, done: int) -> list[str]:
     return problems
 
 
-def _killed(run: Path, keep: int, fate: Fate) -> tuple[int, int]:
+def _average_found(run: Path, done: int) -> list[str]:
+    """What is wrong with a folder in which `renew` was killed after it had written so many."""
+    if not done:
+        return []
+    try:
+        with checkpoints.reading(run / AVERAGE) as average:
+            weights = (average / "weights").read_text()
+    except UserError as error:
+        return [str(error)]
+    return [] if weights in (str(done) * 100, str(done + 1) * 100) else [f"{weights} after {done}"]
+
+
+def _killed(work: Callable[..., None], run: Path, keep: int, fate: Fate) -> tuple[int, int]:
     """The update of the last save that was done, and the exit code."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -156,7 +180,7 @@ def _killed(run: Path, keep: int, fate: Fate) -> tuple[int, int]:
         code = 1
         try:
             fate.await_it(run)
-            train(run, keep, lambda update: os.write(writer, bytes([update])), ignore)
+            work(run, keep, lambda update: os.write(writer, bytes([update])), ignore)
             code = 0
         finally:
             os._exit(code)

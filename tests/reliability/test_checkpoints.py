@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,40 @@ def test_a_kill_before_any_file_event_of_saves_loses_no_save_and_tears_nothing(
         assert report["kills"] >= 2 * 40
         kills += report["kills"]
     promise("kills before every file event of saves, half of them with unsynced data cut", f"{kills}, no save lost")
+
+
+def test_a_kill_before_any_file_event_of_averaging_anew_leaves_an_average(tmp_path: Path, promise: Promise) -> None:
+    command = [sys.executable, MINIATURE, "kill", tmp_path, "0"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    report = json.loads(found.stdout)
+    assert report["wrong"] == []
+    assert report["kills"] >= 2 * 20
+    promise("kills before every file event of writing an average over another", f"{report['kills']}, always one there")
+
+
+def test_who_waits_for_a_checkpoint_that_is_replaced_reads_the_new_one(tmp_path: Path) -> None:
+    wrong, over = [], threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                with checkpoints.reading(tmp_path / "average") as found:
+                    if len({(found / name).read_text()[2:] for name in ("a", "b")}) > 1:
+                        wrong.append("of two writes")
+            except UserError as error:
+                wrong.append(str(error))
+
+    checkpoints.write(tmp_path, "average", files("0"))
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 40):
+        checkpoints.write(tmp_path, "average", files(str(number)))
+    over.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert [path.name for path in tmp_path.iterdir()] == ["average"]
 
 
 def chaos(work: Path, command: list[str], points: int, started: str, modes: str) -> int:
