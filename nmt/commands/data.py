@@ -1,9 +1,10 @@
-"""nmt-data: what is wrong with the sentence pairs of a corpus."""
+"""nmt-data: what is wrong with the sentence pairs of a corpus; and what else can be learnt from them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nmt.commands.command import Parser, add_plugins_option, positive, run
@@ -25,6 +26,8 @@ or with control characters; docs/data-check.md describes them. A line for each f
 --json gives one object: {"sets": [{"name", "source_lines", "target_lines", "notes", "counts": {KIND: {"findings",
 "lines"}}, "findings": [{"kind", "first", "last", "problem", "remedy", "source", "target"}]}]}.
 Exit code 0: nothing found; 1: something found; 2: a file or recipe is no such thing.
+A further action, with --help of its own:
+  nmt-data shortlist RUN      build the vocabulary shortlist of a run, for faster translating
 """
 
 
@@ -51,6 +54,14 @@ def parser() -> Parser:
 
 def main() -> int:
     """The console script."""
+    words = sys.argv[1:]
+    if words and words[0] != "check" and not words[0].startswith("-"):
+        from nmt.commands import data_shortlist
+        from nmt.errors import did_you_mean
+
+        if words[0] != "shortlist":
+            parser().error(f"no action {words[0]!r}; {did_you_mean(words[0], ['check', 'shortlist'])}")
+        return data_shortlist.main(words[1:])
     arguments = parser().parse_args()
     return run("nmt-data", lambda: _check(arguments), plugins=not arguments.no_plugins)
 
