@@ -48,6 +48,7 @@ def settings(data: Prepared, folder: Path, arguments: argparse.Namespace) -> Row
         "learning_rate": 0.001,
         "clip_norm": 1.0,
         "beam": arguments.beam,
+        "batch": arguments.sentences,
         "longest": 100,
     }
 
