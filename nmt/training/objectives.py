@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nmt.model.embeddings import OutputLayer
 
-CHUNK_ELEMENTS = 2**22
-"""Logits held at a time: 16 MiB in fp32, which stays near the cores."""
+CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**28}
+"""Logits held at a time by the kind of device: on a CPU what stays near the cores, on a GPU what fills it."""
 
 
 class Loss(NamedTuple):
@@ -33,10 +34,9 @@ def cross_entropy(output: OutputLayer, features: Tensor, targets: Tensor, length
     """
     columns = torch.arange(targets.shape[1])
     index = (columns < lengths[:, None]).flatten().nonzero().squeeze(1).to(targets.device)  # [N], made on the CPU
-    rows = output.narrow(features.flatten(0, 1)[index])  # [N, E]
-    objective, likelihood = _LinearCrossEntropy.apply(
-        rows, output.weight, output.bias, targets.flatten()[index], smoothing
-    )
+    rows = output.narrow(features.flatten(0, 1).index_select(0, index))  # [N, E]
+    gold = targets.flatten().index_select(0, index)  # [N]
+    objective, likelihood = _LinearCrossEntropy.apply(rows, output.weight, output.bias, gold, smoothing)
     return Loss(objective, likelihood)
 
 
@@ -45,38 +45,94 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, gold: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
         """``[N, E]``, ``[V, E]``, ``[V]`` and ``[N]`` -> the objective and the negative log-likelihood, summed."""
-        wanted = any(ctx.needs_input_grad)
-        vocab_size = weight.shape[0]
+        kind = weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
+        x, w, b = rows.to(dtype), weight.to(dtype), bias.to(dtype)  # cast once, not once a chunk
+        gradients = _Gradients.like(x, weight, bias) if any(ctx.needs_input_grad) else None
         # In fp32 at least, also under autocast and with fp16 features.
-        total = weight.new_zeros(2, dtype=torch.promote_types(weight.dtype, torch.float32))
-        gradients = [torch.zeros_like(tensor) for tensor in (rows, weight, bias)] if wanted else []
-        for start in range(0, len(rows), max(1, CHUNK_ELEMENTS // vocab_size)):
-            part = slice(start, start + max(1, CHUNK_ELEMENTS // vocab_size))
-            x, gold = rows[part], targets[part, None]  # [n, E], [n, 1]
-            log_p = F.log_softmax(F.linear(x, weight, bias).to(total.dtype), -1)  # [n, V]
-            likelihood = -log_p.gather(1, gold).sum()
-            uniform = -log_p.mean(-1).sum() if smoothing else likelihood
-            total += torch.stack([(1 - smoothing) * likelihood + smoothing * uniform, likelihood])
-            if wanted:
-                # d loss / d logits = p - (1 - ε) · onehot(gold) - ε / V
-                slope = log_p.exp_().sub_(smoothing / vocab_size)
-                slope.scatter_add_(1, gold, slope.new_full(gold.shape, smoothing - 1))
-                slope = slope.to(x.dtype)
-                gradients[0][part] = slope @ weight.to(x.dtype)
-                gradients[1] += slope.mT @ x
-                gradients[2] += slope.sum(0)
-        ctx.save_for_backward(*gradients)
-        objective, negative_log_likelihood = total[0].clone(), total[1].clone()
-        ctx.mark_non_differentiable(negative_log_likelihood)
-        return objective, negative_log_likelihood
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        likelihood, normalizers = weight.new_zeros(2, dtype=wide).unbind()
+        for part in _chunks(len(x), weight.shape[0] * x.element_size(), kind):
+            logits = torch.addmm(b, x[part], w.mT)  # [n, V]
+            p = torch.softmax(logits, -1)
+            # The greatest logit and its probability give what all were divided by, exact where the gold's underflows.
+            normalizer = logits.amax(-1, keepdim=True).to(wide) - p.amax(-1, keepdim=True).to(wide).log()  # [n, 1]
+            log_p = logits.gather(1, gold[part, None]).to(wide) - normalizer
+            likelihood -= log_p.sum()
+            normalizers += normalizer.sum()
+            if gradients is not None:
+                # d loss / d logits = p - (1 - ε) · onehot(gold) - ε / V; the last term is taken off behind the loop.
+                slope = p.scatter_(1, gold[part, None], (log_p.exp() - (1 - smoothing)).to(dtype))
+                gradients.add(part, slope, x[part], w)
+        objective = likelihood
+        if smoothing:
+            total, mean = x.sum(0, dtype=wide), weight.mean(0, dtype=wide)  # [E], of the rows and of the words
+            # The sum over rows of the mean over words of -log p, without another look at the logits.
+            uniform = normalizers - (total * mean).sum() - len(x) * bias.mean(dtype=wide)
+            objective = (1 - smoothing) * likelihood + smoothing * uniform
+            if gradients is not None:
+                gradients.smooth(smoothing, total, mean)
+        ctx.gradients, ctx.dtype = gradients, rows.dtype
+        objective, likelihood = objective.clone(), likelihood.clone()
+        ctx.mark_non_differentiable(likelihood)
+        return objective, likelihood
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients made in `forward`, times the objective's own."""
-        rows, weight, bias = ctx.saved_tensors
+        """The gradients made in `forward`, times the objective's own. Only once: they are scaled in place."""
+        gradients, ctx.gradients = ctx.gradients, None
         scale = upstream[0]
-        return rows * scale.to(rows.dtype), weight * scale, bias * scale, None, None
+        rows = gradients.rows.mul_(scale.to(gradients.rows.dtype)).to(ctx.dtype)
+        return rows, gradients.weight.mul_(scale), gradients.bias.mul_(scale), None, None
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Of the objective, for rows ``[N, E]``, weight ``[V, E]`` and bias ``[V]``; `add` is called from the first row on.
+
+    Rows are in the type of the products, the others as their parameters are.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def like(cls, rows: Tensor, weight: Tensor, bias: Tensor) -> _Gradients:
+        """Of these shapes and types, not filled."""
+        return cls(torch.empty_like(rows), torch.empty_like(weight), torch.empty_like(bias))
+
+    def add(self, part: slice, slope: Tensor, rows: Tensor, weight: Tensor) -> None:
+        """What a chunk of rows adds, given the slope of its logits ``[n, V]``."""
+        first = part.start == 0
+        torch.mm(slope, weight, out=self.rows[part])
+        if slope.dtype == self.weight.dtype:
+            torch.addmm(self.weight, slope.mT, rows, beta=0 if first else 1, out=self.weight)
+        else:
+            _take(self.weight, slope.mT @ rows, first)
+        _take(self.bias, slope.sum(0, dtype=self.bias.dtype), first)
+
+    def smooth(self, smoothing: float, total: Tensor, mean: Tensor) -> None:
+        """Take off ε / V from every logit's slope, given the rows' sum and the words' mean ``[E]``."""
+        share = smoothing / len(self.weight)
+        self.rows.sub_((smoothing * mean).to(self.rows.dtype))
+        self.weight.sub_((share * total).to(self.weight.dtype))
+        self.bias.sub_(share * len(self.rows))
+
+
+def _take(into: Tensor, value: Tensor, first: bool) -> None:
+    if first:
+        into.copy_(value)
+    else:
+        into.add_(value)
+
+
+def _chunks(rows: int, row_bytes: int, kind: str) -> list[slice]:
+    """All rows in as few equal chunks as a device of this kind should hold at a time."""
+    most = max(1, CHUNK_BYTES.get(kind, CHUNK_BYTES["cpu"]) // row_bytes)
+    size = math.ceil(rows / max(1, math.ceil(rows / most)))
+    return [slice(start, min(rows, start + size)) for start in range(0, rows, max(1, size))]
