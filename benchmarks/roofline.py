@@ -34,7 +34,8 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 def shapes(size: str) -> dict[str, tuple[int, int, int]]:
     """Rows, inputs and outputs of products."""
     hidden, words = SIZES[size]["decoder"], SIZES[size]["vocabulary"]
-    found = {"large": (LARGE, LARGE, LARGE)}
+    large = min(LARGE, 8 * hidden)
+    found = {"large": (large, large, large)}
     for rows in (5, 64, 160):
         found[f"recurrent, {rows} rows"] = (rows, hidden, 4 * hidden)
         found[f"output layer, {rows} rows"] = (rows, hidden, words)
