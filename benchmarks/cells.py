@@ -17,10 +17,10 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy
 import torch
+from measure import interleaved, machine, medians
 
 import nmt
 from nmt.evaluation.metrics import measure
@@ -120,16 +121,16 @@ def training_speed(widths: dict[str, int], arguments: argparse.Namespace) -> dic
     for cell, width in widths.items():
         settings = read_recipe(RECIPE, overrides_for(cell, width, arguments)).train
         updaters[cell] = Updater(model_of(cell, width, arguments), settings, torch.device("cpu"), None)
-    seconds: dict[str, list[float]] = {cell: [] for cell in widths}
-    for turn in range(ROUNDS + 1):
-        for cell, updater in updaters.items():
-            began = time.process_time()
-            for number in range(UPDATES_TIMED):
-                updater.update([batch], turn * UPDATES_TIMED + number + 1, 1e-3, seed_of(1, number))
-            if turn > 0:  # the first warms up
-                seconds[cell].append(time.process_time() - began)
+    done = dict.fromkeys(updaters, 0)
+
+    def train(cell: str) -> None:
+        for _ in range(UPDATES_TIMED):
+            done[cell] += 1
+            updaters[cell].update([batch], done[cell], 1e-3, seed_of(1, done[cell]))
+
+    taken = interleaved({cell: partial(train, cell) for cell in updaters}, ROUNDS)
     tokens = UPDATES_TIMED * int((batch.target_lengths - 1).sum())
-    return {cell: tokens / statistics.median(times) for cell, times in seconds.items()}
+    return {cell: tokens / seconds for cell, seconds in medians(taken).items()}
 
 
 def widths(arguments: argparse.Namespace) -> dict[str, tuple[int, int]]:
@@ -159,16 +160,10 @@ def time_training(arguments: argparse.Namespace) -> None:
 
 
 def record(row: dict[str, object], arguments: argparse.Namespace) -> None:
-    row |= {"machine": machine(), "torch": torch.__version__}
+    row |= {"machine": machine()}
     with arguments.results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'}, 1 thread"
 
 
 def read(path: Path) -> list[dict[str, object]]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from measure import interleaved, medians, ratios
 from torch import Tensor
 
 from nmt.cells.cell import Cell
@@ -32,37 +32,29 @@ def choice(name: str) -> Choice:
     return Choice(kind, {key: json.loads(value)} if key else {})
 
 
-def seconds(cell: Cell, xs: Tensor, lengths: Tensor) -> float:
-    """CPU seconds of one forward and backward pass."""
+def update(cell: Cell, xs: Tensor, lengths: Tensor) -> None:
+    """One forward and backward pass."""
     cell.zero_grad()
-    began = time.process_time()
     ys, _ = cell.unroll(xs, lengths, cell.initial_state(xs.shape[0]))
     ys.sum().backward()
-    return time.process_time() - began
 
 
 def measured(cells: dict[str, Cell], rows: int, steps: int, size: int, rounds: int) -> list[dict[str, object]]:
     """Each cell's median, and the median of the LSTM's time over the cell's."""
     xs = torch.randn(rows, steps, size).requires_grad_()
     lengths = torch.full((rows,), steps)
-    taken: dict[str, list[float]] = {name: [] for name in cells}
-    for number in range(rounds + 1):
-        for name, cell in cells.items():
-            spent = seconds(cell, xs, lengths)
-            if number > 0:  # the first round warms up
-                taken[name].append(spent)
+    taken = interleaved({name: partial(update, cell, xs, lengths) for name, cell in cells.items()}, rounds)
+    times = ratios(taken)
     return [
         {
             "cell": name,
             "steps": steps,
             "rows": rows,
             "size": size,
-            "milliseconds": round(1000 * statistics.median(times), 2),
-            "times_lstm": round(
-                statistics.median(lstm / own for lstm, own in zip(taken["lstm"], times, strict=True)), 2
-            ),
+            "milliseconds": round(1000 * seconds, 2),
+            "times_lstm": round(1 / times[name], 2),
         }
-        for name, times in taken.items()
+        for name, seconds in medians(taken).items()
     ]
 
 
