@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from nmt.commands.command import Parser, add_machine_options, add_plugins_option, not_negative, positive, run
+from nmt.commands.command import Parser, add_machine_options, add_plugins_option, not_negative, positive, run, threads
 from nmt.commands.model_folder import model_folder
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
+    from nmt.commands.workers import Answer, Answering
     from nmt.translator import Translation
 
 WINDOW = 512
@@ -62,6 +63,13 @@ def parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all, instead of stdout")
     parser.add_argument("--batch-tokens", type=positive, metavar="N", help="source tokens of a batch (default: 2048)")
     add_machine_options(parser)
+    parser.add_argument(
+        "--workers",
+        type=threads,
+        default=1,
+        metavar="N",
+        help="translate in N processes, each with the model and with --threads of its own (then 1 by default)",
+    )
     add_plugins_option(parser)
     return parser
 
@@ -76,26 +84,44 @@ def _translate(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(arguments.input))
         folder = model_folder(arguments.model)
-        from nmt.translator import BATCH_TOKENS, Translator
+        from nmt.commands.workers import portions, workers
 
-        translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
-        search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
+        count = arguments.workers
+        lines = portions(_windows(file, arguments.input, count * WINDOW), count)
+        if count > 1:
+            answers = stack.enter_context(workers(arguments, folder))(lines)
+        else:
+            answer = answering(arguments, folder)
+            answers = (answer(first, window) for first, window in lines)
         output = stack.enter_context(_writing(arguments.output))
-        first = 0
-        for window in _windows(file, arguments.input):
-            found = translator.translations(
-                window,
-                search=search,
-                n_best=arguments.n_best or 1,
-                weights=arguments.alignments,
-                batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
-            )
-            for index, translations in enumerate(found, first):
-                _warn(index, translations)
-                output.write(_shown(index, translations, arguments).encode())
+        for translated, warnings in answers:
+            for warning in warnings:
+                print(f"nmt-translate: {warning}", file=sys.stderr)
+            output.write(translated.encode())
             output.flush()
-            first += len(window)
     return 0
+
+
+def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
+    """Load the model; what gives the output for lines, the first of them with its number from 0, and warnings."""
+    from nmt.translator import BATCH_TOKENS, Translator
+
+    translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
+    search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
+
+    def answer(first: int, lines: list[str]) -> Answer:
+        found = translator.translations(
+            lines,
+            search=search,
+            n_best=arguments.n_best or 1,
+            weights=arguments.alignments,
+            batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
+        )
+        numbered = list(enumerate(found, first))
+        shown = "".join(_shown(index, translations, arguments) for index, translations in numbered)
+        return shown, [warning for index, translations in numbered for warning in _warnings(index, translations)]
+
+    return answer
 
 
 def _shown(index: int, translations: list[Translation], arguments: argparse.Namespace) -> str:
@@ -144,11 +170,11 @@ def _record(translation: Translation, alignments: bool) -> dict[str, object]:
     return record
 
 
-def _warn(index: int, translations: list[Translation]) -> None:
+def _warnings(index: int, translations: list[Translation]) -> Iterator[str]:
     if translations[0].truncated:
-        print(f"nmt-translate: line {index + 1}: reached the maximum length, the rest is missing", file=sys.stderr)
+        yield f"line {index + 1}: reached the maximum length, the rest is missing"
     if translations[0].looped:
-        print(f"nmt-translate: line {index + 1}: the translation repeats itself", file=sys.stderr)
+        yield f"line {index + 1}: the translation repeats itself"
 
 
 def _opened(path: str | None) -> io.FileIO:
@@ -247,12 +273,12 @@ def _read(
     waiting.put(None)
 
 
-def _windows(file: io.FileIO, path: str | None) -> Iterator[list[str]]:
-    """The lines that have come, up to WINDOW at a time: a pipe's reader need not wait for the pipe to end."""
+def _windows(file: io.FileIO, path: str | None, size: int) -> Iterator[list[str]]:
+    """The lines that have come, up to `size` at a time: a pipe's reader need not wait for the pipe to end."""
     from nmt.text.lines import decode_line
     from nmt.translator import MAX_SOURCE_CHARACTERS
 
-    waiting: queue.Queue[bytes | None] = queue.Queue(WINDOW)
+    waiting: queue.Queue[bytes | None] = queue.Queue(size)
     limit = 4 * (MAX_SOURCE_CHARACTERS + 1)  # a character has up to four bytes
     failures: list[Exception] = []
     threading.Thread(target=_read, args=(_lines(file, limit), path, waiting, failures), daemon=True).start()
@@ -262,7 +288,7 @@ def _windows(file: io.FileIO, path: str | None) -> Iterator[list[str]]:
         raw = waiting.get()
         while raw is not None:
             window.append(decode_line(raw))
-            if len(window) == WINDOW:
+            if len(window) == size:
                 break
             try:
                 raw = waiting.get(timeout=PATIENCE)
