@@ -120,7 +120,7 @@ def ran(
     with (
         Neighbours() as neighbours,
         Path(stdin or os.devnull).open("rb") as source,
-        Path(log or os.devnull).open("w", encoding="utf-8") as kept,
+        Path(log or os.devnull).open("w", buffering=1, encoding="utf-8") as kept,
     ):
         began = time.perf_counter()
         process, lines = _started(command, environment, source, stdout, folder)
@@ -198,7 +198,8 @@ class _Memory:
         return self._peak
 
     def _watch(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
+        began = time.perf_counter()
+        while not self._ended.wait(max(SAMPLE_SECONDS, (time.perf_counter() - began) / 50)):  # a look costs time, too
             # What n processes share counts one nth for each. Between two looks, the first one's own peak is known.
             together = sum(_kibibytes(pid, "smaps_rollup", "Pss:") for pid, _ in _tree(self._pid))
             self._peak = max(self._peak, together, _kibibytes(self._pid, "status", "VmHWM:"))
