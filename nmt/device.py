@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from nmt.errors import RunError, UserError
 from nmt.recipe import Precision
@@ -37,6 +38,13 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UserError("train.precision: this processor has no bf16 instructions", "use auto or fp32")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A processor's tensor on `device`; on its way to a GPU through pinned memory, so that nothing waits."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

@@ -18,7 +18,7 @@ from nmt.training.progress import Progress
 from nmt.training.schedules import LearningRate
 from nmt.training.seeds import seed_of
 from nmt.training.stopping import Stop, StoppedError
-from nmt.training.updater import Applied, Updater
+from nmt.training.updater import Applied, Submitted, Updater
 from nmt.training.validation import Validation, using
 from nmt.translator import Translator
 
@@ -30,6 +30,19 @@ class Group:
     batches: list[Batch]
     epoch: int
     step: int
+
+
+AHEAD = 50
+"""Updates that a GPU may be told to make before their numbers are read, at most; each report reads them too."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An update that was submitted, and what it takes to make it again."""
+
+    group: Group
+    number: int
+    submitted: Submitted
 
 
 @dataclass
@@ -53,45 +66,57 @@ class Loop:
         course, settings = self.course, self.settings
         course.seconds = self.progress.seconds
         window = _Window(course)
+        unread: list[Unread] = []
         with Stop() as stop:
-            for group in self._groups():
-                number = course.update + 1
-                rate = self.learning_rate.at(number)
-                applied = self.updater.update(group.batches, number, rate, seed_of(self.seed, number))
-                course.update, course.epoch, course.step = number, group.epoch, group.step
-                self.faults.note(applied)
-                window.add(applied)
-                self.progress.advance()
-                if number % settings.report_every == 0:
-                    self.progress.record(window.report(course, rate))
+            pinned = self.updater.device.type == "cuda"
+            for group in groups(self.plan, course.epoch, course.step, settings.accumulate, pinned=pinned):
+                number = course.update + len(unread) + 1
+                unread.append(self._submit(group, number))
+                validates = number >= settings.updates or number % settings.validate_every == 0
+                reports = number % settings.report_every == 0
+                signal = stop.signal
+                if self.updater.ahead and not (validates or reports or signal or len(unread) >= AHEAD):
+                    continue
+                self._settle(unread, window)
+                unread = []
+                if reports:
+                    self.progress.record(window.report(course, self.learning_rate.at(number)))
                     window = _Window(course)
-                if number >= settings.updates or number % settings.validate_every == 0:
+                if validates:
                     course.seconds = window.seconds()
                     self._validate()
                     window = _Window(course)
-                elif stop.signal:
+                elif signal:
                     course.seconds = window.seconds()
                     save(self.folder, self.updater, course, self.learning_rate)
                 if course.ended:
                     return
-                if stop.signal:
-                    raise StoppedError(stop.signal)
+                if signal:
+                    raise StoppedError(signal)
 
-    def _groups(self) -> Iterator[Group]:
-        """The updates' batches from where the course stands, epoch after epoch, made in the background."""
+    def _submit(self, group: Group, number: int) -> Unread:
+        rate = self.learning_rate.at(number)
+        return Unread(group, number, self.updater.submit(group.batches, number, rate, seed_of(self.seed, number)))
 
-        def groups() -> Iterator[Group]:
-            step, batches = self.course.step, []
-            for epoch in count(self.course.epoch):
-                for batch in self.plan.batches(epoch, step):
-                    step += 1
-                    batches.append(batch)
-                    if len(batches) == self.settings.accumulate:
-                        yield Group(batches, epoch, step)
-                        batches = []
-                step = 0
+    def _settle(self, unread: list[Unread], window: _Window) -> None:
+        """Read what updates did and answer it, in their order.
 
-        return prefetch(groups())
+        Where an answer is to go back, what was submitted after it was made from the weights left behind: it is made
+        again, so that all is as if each update had been read before the next.
+        """
+        course = self.course
+        while unread:
+            applied = self.updater.read([each.submitted for each in unread])
+            rollbacks = course.rollbacks
+            for each, result in zip(tuple(unread), applied, strict=True):
+                unread = unread[1:]
+                course.update, course.epoch, course.step = each.number, each.group.epoch, each.group.step
+                self.faults.note(result)
+                window.add(result)
+                self.progress.advance()
+                if course.rollbacks > rollbacks:
+                    break
+            unread = [self._submit(each.group, each.number) for each in unread]
 
     def _validate(self) -> None:
         """Measure, save, keep the best and the newest, and see whether training is over."""
@@ -110,6 +135,23 @@ class Loop:
         self.progress.record({"event": "validation", **position, **measured, "best": course.best[0][1]})
         save(self.folder, self.updater, course, self.learning_rate)
         settle(self.folder, course, settings)
+
+
+def groups(plan: BatchPlan, epoch: int, step: int, accumulate: int, *, pinned: bool) -> Iterator[Group]:
+    """The updates' batches from a place in the data on, epoch after epoch, made in the background."""
+
+    def made() -> Iterator[Group]:
+        done, batches = step, []
+        for number in count(epoch):
+            for batch in plan.batches(number, done):
+                done += 1
+                batches.append(batch.pinned() if pinned else batch)
+                if len(batches) == accumulate:
+                    yield Group(batches, number, done)
+                    batches = []
+            done = 0
+
+    return prefetch(made())
 
 
 class _Window:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nmt.device import moved
 from nmt.model.embeddings import OutputLayer
 
 CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**28}
@@ -33,7 +34,8 @@ def cross_entropy(output: OutputLayer, features: Tensor, targets: Tensor, length
     at a time within the forward pass (the idea of Cut Cross-Entropy, Wijmans et al. 2024), so they are never whole.
     """
     columns = torch.arange(targets.shape[1])
-    index = (columns < lengths[:, None]).flatten().nonzero().squeeze(1).to(targets.device)  # [N], made on the CPU
+    index = (columns < lengths[:, None]).flatten().nonzero().squeeze(1)  # [N], on the CPU, where nothing waits for it
+    index = moved(index, targets.device)
     rows = output.narrow(features.flatten(0, 1).index_select(0, index))  # [N, E]
     gold = targets.flatten().index_select(0, index)  # [N]
     objective, likelihood = _LinearCrossEntropy.apply(rows, output.weight, output.bias, gold, smoothing)
