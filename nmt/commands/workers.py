@@ -31,6 +31,8 @@ Answer = tuple[str, list[str]]
 Answering = Callable[[int, list[str]], Answer]
 Task = tuple["Future[Answer]", Lines]
 
+PROGRAM = ("-P", "-m", "nmt.commands.workers")
+"""What the interpreter is started with."""
 FEWEST = 16
 """Lines that a worker is given, if there are as many: fewer make poor batches."""
 PATIENCE = 10.0
@@ -140,19 +142,22 @@ class _Worker:
     def _read(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line.endswith(b"\n"):
-            raise RunError(f"a worker ended too early ({self._end()})", "where memory is short, use fewer --workers")
+            raise self._ended()
         answer: dict[str, Any] = json.loads(line)
         if "problem" in answer:
             kind = RunError if answer["exit_code"] == RunError.exit_code else UserError
             raise kind(answer["problem"], answer["remedy"], place=answer["place"])
         return answer
 
-    def _end(self) -> str:
+    def _ended(self) -> RunError:
         try:
             code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            return "it closed its output"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return RunError("a worker closed its output")
+        if code < 0:
+            problem = f"a worker was killed by {signal.Signals(-code).name}"
+            return RunError(problem, "if memory was short, use fewer --workers")
+        return RunError(f"a worker ended too early, with exit code {code}")
 
 
 @contextlib.contextmanager
@@ -160,7 +165,7 @@ def _started(options: Mapping[str, object]) -> Iterator[_Worker]:
     """A worker, which imports what this process would import, and hears nothing of the terminal's Ctrl-C."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "nmt.commands.workers", json.dumps(options)],
+        [sys.executable, *PROGRAM, json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
