@@ -6,6 +6,8 @@ import errno
 import stat
 from pathlib import Path
 
+from nmt.errors import UserError
+
 
 def read_bounded(path: Path, limit: int) -> bytes:
     """The content of a file that has at most `limit` bytes. Raises OSError where it has more, or is no true file."""
@@ -24,8 +26,6 @@ def require_file(path: Path) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise OSError where something else than a file stands at `path`, a link included: before writing to its end."""
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, "is a link, which nothing is written through", str(path))
-    if path.exists():
-        require_file(path)
+    """Raise UserError where something else than a file stands at `path`, a link included: before writing to its end."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError("is no file but a link, a pipe or the like", "move it away", place=str(path))

@@ -20,6 +20,8 @@ def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
     Raises BlockingIOError where another has it and `wait` is false, and FileNotFoundError where it is not there, or no
     longer once it was waited for. Where the system or the file system has no such locks, nothing is held.
     """
+    if not path.is_file():  # to open a pipe would take for ever
+        raise FileNotFoundError(errno.ENOENT, "no file", str(path))
     with path.open("rb") as file:
         _lock(file, shared=shared, wait=wait)
         if not os.path.samestat(

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nmt import checkpoints
 from nmt.bounded import read_bounded, refuse_link
+from nmt.errors import UserError, reason_of
 
 Record = dict[str, Any]
 """A report, a validation or something that went wrong: `event`, `update` and what belongs to it."""
@@ -91,7 +92,7 @@ class Progress:
         if not self._path.exists():
             return 0.0
         kept, seconds = [], 0.0
-        for line in read_bounded(self._path, MAX_RECORDS).decode(errors="replace").splitlines():
+        for line in self._lines():
             try:
                 record = json.loads(line)
                 if record["update"] <= update:
@@ -101,6 +102,14 @@ class Progress:
                 continue
         checkpoints.write_text(self._path, "".join(kept))
         return seconds
+
+    def _lines(self) -> list[str]:
+        try:
+            return read_bounded(self._path, MAX_RECORDS).decode(errors="replace").splitlines()
+        except OSError as error:
+            raise UserError(
+                f"can't be gone on from ({reason_of(error)})", "move it away", place=str(self._path)
+            ) from error
 
 
 def _tensorboard(run: Path) -> Any | None:

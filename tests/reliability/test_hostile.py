@@ -5,13 +5,15 @@ import functools
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from contents import contents
 from folders import CHECKPOINT, small_model, small_recipe, tokenizers, write_folder
 from safetensors.torch import save_file
 
@@ -20,6 +22,8 @@ from nmt import checkpoints
 from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
 from nmt.model.weights import MAX_HEADER, named_weights
+from nmt.recipe_file import write_recipe
+from nmt.training.run import train
 
 Harm = Callable[[Path], object]
 WATCHED = Path(__file__).parent / "watched.py"
@@ -29,17 +33,20 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parents[1]), "
 # --- harms: each takes a good folder
 
 
-def weights_of(change: Callable[[bytes], bytes]) -> Harm:
-    """Other bytes as the weights, under a manifest that vouches for them."""
+def weights_of(change: Callable[[bytes], bytes], name: str = "model.safetensors") -> Harm:
+    """Other bytes as the weights, or another file of the checkpoint, under a manifest that vouches for them."""
 
     def harm(folder: Path) -> None:
-        content = change((folder / CHECKPOINT / "model.safetensors").read_bytes())
-        checkpoints.write(folder, CHECKPOINT, {"model.safetensors": lambda path: path.write_bytes(content)})
+        files = {path.name: path.read_bytes() for path in (folder / CHECKPOINT).iterdir()}
+        files[name] = change(files[name])
+        del files["MANIFEST.json"]
+        write = {file: lambda path, content=content: path.write_bytes(content) for file, content in files.items()}
+        checkpoints.write(folder, CHECKPOINT, write)
 
     return harm
 
 
-def header_of(change: Callable[[dict[str, dict[str, object]]], object]) -> Harm:
+def header_of(change: Callable[[dict[str, dict[str, object]]], object], name: str = "model.safetensors") -> Harm:
     def changed(content: bytes) -> bytes:
         (size,) = struct.unpack("<Q", content[:8])
         header = json.loads(content[8 : 8 + size])
@@ -47,7 +54,7 @@ def header_of(change: Callable[[dict[str, dict[str, object]]], object]) -> Harm:
         text = given if isinstance(given, bytes) else json.dumps(header).encode()
         return struct.pack("<Q", len(text)) + text + content[8 + size :]
 
-    return weights_of(changed)
+    return weights_of(changed, name)
 
 
 def first(header: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -107,7 +114,7 @@ MODEL = f"{CHECKPOINT}/model.safetensors"
 MANIFEST = f"{CHECKPOINT}/MANIFEST.json"
 PICKLE = b"cos\nsystem\n(S'touch /tmp/hostile'\ntR."
 
-HARMS: dict[str, Harm] = {
+OF_CHECKPOINTS: dict[str, Harm] = {
     "wrong shape": header_of(lambda header: first(header).update(shape=[4, 4])),
     "shape of 2 ** 62": header_of(lambda header: first(header).update(shape=[2**62, 2])),
     "negative shape": header_of(lambda header: first(header).update(shape=[-8, 8])),
@@ -156,6 +163,9 @@ HARMS: dict[str, Harm] = {
     "manifest names a file elsewhere": manifest_of(lambda manifest: manifest["files"].update({"/etc/passwd": {}})),
     "manifest names a NUL": manifest_of(lambda manifest: manifest["files"].update({"a\x00b": {}})),
     "manifest names what is not there": manifest_of(lambda manifest: manifest["files"].update({"x": {}})),
+}
+HARMS: dict[str, Harm] = {
+    **OF_CHECKPOINTS,
     "best names a path": file_of("best", b"../../../etc\n"),
     "best names a folder within": file_of("best", f"{CHECKPOINT}/../{CHECKPOINT}\n".encode()),
     "best is absolute": file_of("best", b"/tmp\n"),
@@ -213,18 +223,38 @@ def bytes_changed(name: str, seed: int) -> Harm:
         for _ in range(draw.randint(1, 8)):
             place = draw.randrange(reach)
             content[place : place + draw.choice((0, 1, 1, 9))] = draw.randbytes(draw.choice((0, 1, 1, 9)))
-        if name == MODEL:
-            weights_of(lambda _: bytes(content))(folder)
+        if name.startswith(CHECKPOINT):
+            weights_of(lambda _: bytes(content), Path(name).name)(folder)
         else:
             (folder / name).write_bytes(content)
 
     return harm
 
 
-def drawn(count: int) -> Iterator[tuple[str, Harm]]:
+def drawn(count: int, files: Sequence[str]) -> Iterator[tuple[str, Harm]]:
     for seed in range(count):
-        name = (MODEL, "tokenizer.model", "recipe.yaml")[seed % 3]
+        name = files[seed % len(files)]
         yield f"{name}, bytes changed, {seed}", bytes_changed(name, seed)
+
+
+def watched(task: str, good: Path, large: Path, names: dict[str, str]) -> dict[str, dict]:
+    """What became of each folder, by the name of what harmed it; no forbidden event, no traceback, no endless work."""
+    command = [sys.executable, str(WATCHED), task, str(good), str(large), *names]
+    environment = {**ENVIRONMENT, "NMT_CACHE": str(good.parent / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    records = {names.get(record["folder"], Path(record["folder"]).name): record for record in found}
+    assert len(records) == len(names) + 2, done.stderr
+    for name, record in records.items():
+        assert record["failed"] is None, (name, record)
+        assert record["events"] == [], (name, record)
+        assert record["seconds"] < 10.0, (name, record)
+        if record["refused"]:
+            # Several mistakes in a recipe are a line each.
+            assert all(line.isprintable() for line in record["refused"].split("\n")), (name, record)
+            assert record["refused"].count("\n") == 0 or "recipe.yaml" in record["refused"], (name, record)
+    assert records[good.name]["refused"] is records[large.name]["refused"] is None
+    return records
 
 
 def test_no_hostile_folder_runs_code_writes_or_takes_memory(
@@ -236,29 +266,15 @@ def test_no_hostile_folder_runs_code_writes_or_takes_memory(
     good = make(tmp_path / "good")
     wide = small_recipe("model.encoder.hidden_size=1000", "model.decoder.hidden_size=1000")
     large = write_folder(tmp_path / "large", wide, small_model(wide))
-    harms = {**HARMS, **dict(drawn(amount(6, 200)))}
+    harms = {**HARMS, **dict(drawn(amount(6, 200), (MODEL, "tokenizer.model", "recipe.yaml")))}
     names = {}
     for index, (name, harm) in enumerate(harms.items()):
         folder = make(tmp_path / f"{index}")
         harm(folder)
         names[str(folder)] = name
-    command = [sys.executable, str(WATCHED), str(good), str(large), *names]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(records) == len(harms) + 2, done.stderr
-    unharmed, *hostile, big = records
-    for record in records:
-        name = names.get(record["folder"], "unharmed")
-        assert record["failed"] is None, (name, record)
-        assert record["events"] == [], (name, record)
-        assert record["seconds"] < 10.0, (name, record)
-        if name in HARMS:
-            assert record["refused"], name
-        if record["refused"]:
-            # Several mistakes in a recipe are a line each.
-            assert all(line.isprintable() for line in record["refused"].split("\n")), (name, record)
-            assert record["refused"].count("\n") == 0 or "recipe.yaml" in name, (name, record)
-    assert unharmed["refused"] is big["refused"] is None
+    records = watched("load", good, large, names)
+    assert all(records[name]["refused"] for name in HARMS)
+    hostile, big = [records[name] for name in harms], records["large"]
     grown = sum(record["megabytes"] for record in hostile)
     assert grown < 100.0
     size = (large / MODEL).stat().st_size / 1e6
@@ -268,6 +284,212 @@ def test_no_hostile_folder_runs_code_writes_or_takes_memory(
         "hostile folders loaded", f"{len(hostile)}: {refused} refused in a line, {grown:.0f} MB, no forbidden event"
     )
     promise("memory of loading a model", f"{big['megabytes']:.0f} MB for {size:.0f} MB of weights")
+
+
+# --- going on from a stranger's checkpoint, and averaging it
+
+LEARNT, STATE = "training.safetensors", "state.json"
+
+
+def learnt(change: Callable[[dict[str, dict[str, object]]], object]) -> Harm:
+    return header_of(change, LEARNT)
+
+
+def state(change: Callable[[dict[str, dict]], object]) -> Harm:
+    def changed(content: bytes) -> bytes:
+        whole = json.loads(content)
+        given = change(whole)
+        return given if isinstance(given, bytes) else json.dumps(whole).encode()
+
+    return weights_of(changed, STATE)
+
+
+def named(header: dict[str, dict[str, object]], start: str) -> str:
+    """The first name in a header of a tensor that has axes."""
+    return next(name for name, entry in header.items() if name.startswith(start) and len(entry["shape"]) > 0)
+
+
+def renamed(start: str, to: str) -> Harm:
+    return learnt(lambda header: header.update({to: header.pop(named(header, start))}))
+
+
+def linked(name: str, target: str) -> Harm:
+    """A link where training writes; `target` is beside the folder."""
+
+    def harm(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(folder.parent / target)
+
+    return harm
+
+
+def no_file(name: str) -> Harm:
+    def harm(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return harm
+
+
+SEALED: dict[str, Harm] = {
+    "moment of another shape": learnt(lambda h: h[named(h, "optimizer.exp_avg.")].update(shape=[1, 1, 1])),
+    "moment turned": learnt(lambda h: h[named(h, "optimizer.exp_avg.")]["shape"].reverse()),
+    "moment of 2 ** 62": learnt(lambda h: h[named(h, "optimizer.exp_avg_sq.")].update(shape=[2**62, 2])),
+    "moment of an unknown parameter": renamed("optimizer.exp_avg.", "optimizer.exp_avg.encoder.x"),
+    "moment of another optimiser": renamed("optimizer.exp_avg.", "optimizer.momentum_buffer.encoder.embedding.weight"),
+    "moment without a parameter": renamed("optimizer.exp_avg.", "optimizer.exp_avg"),
+    "moment missing": learnt(lambda h: h.pop(named(h, "optimizer.exp_avg."))),
+    "moment of integers": learnt(lambda h: h[named(h, "optimizer.exp_avg.")].update(dtype="I32")),
+    "moment of half the bytes": learnt(lambda h: h[named(h, "optimizer.exp_avg.")].update(dtype="F16")),
+    "weights under no name": renamed("weights.", "weights"),
+    "weights of nothing known": renamed("weights.", "weights.../../x"),
+    "name of no kind": renamed("weights.", "a\nb\x1b[31m"),
+    "no moving average": learnt(lambda h: [h.pop(name) for name in list(h) if name.startswith("weights.")]),
+    "moments' header nested deeply": learnt(lambda h: b"[" * 100_000),
+    "moments' header of 4 GB": weights_of(lambda content: struct.pack("<Q", 2**32) + content[8:], LEARNT),
+    "moments cut": weights_of(lambda content: content[:-10], LEARNT),
+    "moments empty": weights_of(lambda content: b"", LEARNT),
+    "moments are a pickle": weights_of(lambda content: PICKLE, LEARNT),
+    "moments are the weights": lambda folder: weights_of(lambda _: (folder / MODEL).read_bytes(), LEARNT)(folder),
+    "state empty": state(lambda s: b""),
+    "state a list": state(lambda s: b"[]"),
+    "state a number": state(lambda s: b"1"),
+    "state no text": state(lambda s: b"\xff\xfe"),
+    "state nested deeply": state(lambda s: b"[" * 100_000),
+    "state of many digits": state(lambda s: b'{"course": ' + b"9" * 10_000 + b"}"),
+    "state of two megabytes": state(lambda s: b" " * (1 << 21) + b"{}"),
+    "state a pickle": state(lambda s: PICKLE),
+    "state without a course": state(lambda s: s.pop("course")),
+    "state without a learning rate": state(lambda s: s.pop("learning_rate")),
+    "state without a scaler": state(lambda s: s.pop("scaler")),
+    "course a list": state(lambda s: s.update(course=[1])),
+    "course of another update": state(lambda s: s["course"].update(update=7)),
+    "course without an update": state(lambda s: s["course"].pop("update")),
+    "update a text": state(lambda s: s["course"].update(update="one")),
+    "update a list": state(lambda s: s["course"].update(update=[1])),
+    "update huge": state(lambda s: s["course"].update(update=10**300)),
+    "epoch nought": state(lambda s: s["course"].update(epoch=0)),
+    "epoch negative": state(lambda s: s["course"].update(epoch=-1)),
+    "epoch huge": state(lambda s: s["course"].update(epoch=10**40)),
+    "step negative": state(lambda s: s["course"].update(step=-5)),
+    "step broken": state(lambda s: s["course"].update(step=0.5)),
+    "tokens infinite": state(lambda s: s["course"].update(tokens=float("inf"))),
+    "best a number": state(lambda s: s["course"].update(best=3)),
+    "best of three": state(lambda s: s["course"].update(best=[[1.0, 2, 3]])),
+    "best a path": state(lambda s: s["course"].update(best=[[1.0, "../../x"]])),
+    "sums missing": state(lambda s: s["course"].update(unreported=None)),
+    "usual loss a text": state(lambda s: s["course"].update(usual_loss="much")),
+    "end a number": state(lambda s: s["course"].update(ended=1)),
+    "learning rate a list": state(lambda s: s.update(learning_rate=[])),
+    "learning rate beyond all": state(lambda s: s["learning_rate"].update(reduced=1e300)),
+    "learning rate not a number": state(lambda s: s["learning_rate"].update(reduced=float("nan"))),
+    "learning rate negative": state(lambda s: s["learning_rate"].update(waited=-1)),
+    "learning rate with more": state(lambda s: s["learning_rate"].update(more=1)),
+}
+"""What a manifest vouches for and no training has written."""
+
+TAKEN: dict[str, Harm] = {
+    "step beyond the epoch": state(lambda s: s["course"].update(step=2**53)),
+    "moments not finite": weights_of(lambda content: content[:-4096] + b"\x00\x00\xc0\x7f" * 1024, LEARNT),
+    "records of garbage": file_of("metrics.jsonl", b'\xff\x00{"update": []}\n[]\n1\n{"update": 1, "seconds": 1e999}\n'),
+    "records nested deeply": file_of("metrics.jsonl", b"[" * 100_000 + b"\n"),
+    "records of many digits": file_of("metrics.jsonl", b'{"update": 0, "seconds": 1' + b"0" * 400 + b"}\n"),
+    "environment nested deeply": file_of("environment.json", b"[" * 100_000),
+    "the best linked elsewhere": linked("best", "elsewhere"),
+    "the best's place linked": linked(".best.partial", "elsewhere"),
+    "the recipe's place linked": linked(".recipe.yaml.partial", "elsewhere"),
+    "a checkpoint's place linked": linked(".update-00000002.partial", "besides"),
+    "a checkpoint's end linked": linked(".update-00000001.removed", "besides"),
+    "a later checkpoint linked": linked("update-00000002", "besides"),
+}
+"""What is put right or passed over, and trained on from."""
+
+STOPPED: dict[str, Harm] = {
+    "records are a pipe": no_file("metrics.jsonl"),
+    "records of a terabyte": sparse("metrics.jsonl", 2**40),
+    "records linked elsewhere": linked("metrics.jsonl", "elsewhere"),
+    "records linked to nothing": linked("metrics.jsonl", "nothing"),
+    "lock a pipe": no_file(".lock"),
+    "lock linked elsewhere": linked(".lock", "elsewhere"),
+    "lock linked to nothing": linked(".lock", "nothing"),
+}
+"""What training can't put right."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one update, to go on from; what is to come of it stands in resume.yaml beside it."""
+    folder = tmp_path_factory.mktemp("runs")
+    small = ("data.train.pairs=40", "data.valid.pairs=5", "train.validate_decoded=0", "train.validate_every=1")
+    rest = ("train.ema=0.9", "train.threads=1", "search.beam=5", "search.max_length_ratio=2.0")
+    settings = small_recipe(*small, *rest, "train.updates=1")
+    train(settings, out=folder / "run")
+    (folder / "resume.yaml").write_text(write_recipe(small_recipe(*small, *rest, "train.updates=2")))
+    return folder / "run"
+
+
+def harmed(run: Path, tmp_path: Path, harms: dict[str, Harm]) -> dict[str, str]:
+    """A copy of the run for each harm: the folders, and their names. Beside them stands what links may lead to."""
+    (tmp_path / "elsewhere").write_text("a stranger's\n")
+    shutil.copytree(run / CHECKPOINT, tmp_path / "besides")
+    names = {}
+    for index, (name, harm) in enumerate(harms.items()):
+        folder = shutil.copytree(run, tmp_path / f"{index}")
+        harm(folder)
+        names[str(folder)] = name
+    return names
+
+
+def test_no_hostile_run_that_is_gone_on_from_runs_code_writes_elsewhere_or_takes_memory(
+    run: Path, tmp_path: Path, amount: Callable[[int, int], int], promise: Callable[[str, str], None]
+) -> None:
+    known = dict(list(HARMS.items() if amount(0, 1) else OF_CHECKPOINTS.items())[amount(3, 0) :: amount(4, 1)])
+    changed = dict(drawn(amount(2, 100), (MODEL, f"{CHECKPOINT}/{LEARNT}")))
+    harms = {**known, **SEALED, **TAKEN, **STOPPED, **changed}
+    good, large = shutil.copytree(run, tmp_path / "good"), shutil.copytree(run, tmp_path / "large")
+    shutil.copy(run.parent / "resume.yaml", tmp_path)
+    names = harmed(run, tmp_path, harms)
+    damaged = {name for folder, name in names.items() if not_whole(Path(folder) / CHECKPOINT)}
+    beside = contents(tmp_path / "besides")
+    records = watched("resume", good, large, names)
+    must = known.keys() - damaged - {name for name in known if name.startswith(("best", "weights not"))}
+    assert {name for name in (*must, *SEALED, *STOPPED) if not records[name]["refused"]} == set()
+    assert {name: records[name]["refused"] for name in TAKEN if records[name]["refused"]} == {}
+    assert sum(records[name]["megabytes"] for name in harms) < 100.0
+    assert (tmp_path / "elsewhere").read_text() == "a stranger's\n"
+    assert not (tmp_path / "nothing").exists()
+    assert contents(tmp_path / "besides") == beside
+    refused = sum(records[name]["refused"] is not None for name in harms)
+    promise("hostile runs gone on from", f"{len(harms)}: {refused} refused in a line, no forbidden event")
+
+
+def not_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is seen to be damaged, so that training begins anew."""
+    try:
+        return checkpoints.damage(checkpoint) is not None
+    except UserError:
+        return False
+
+
+def test_no_hostile_checkpoint_that_is_averaged_runs_code_writes_elsewhere_or_takes_memory(
+    run: Path, tmp_path: Path, promise: Callable[[str, str], None]
+) -> None:
+    taken = {
+        "an average linked elsewhere": linked("average", "besides"),
+        "its place linked": linked(".average.partial", "besides"),
+    }
+    harms = {**OF_CHECKPOINTS, **taken, "its lock linked": linked(".average.lock", "nothing")}
+    two = shutil.copytree(run, tmp_path / "two")
+    files = {path.name: path.read_bytes() for path in (run / CHECKPOINT).iterdir() if path.name != "MANIFEST.json"}
+    write = {file: lambda path, content=content: path.write_bytes(content) for file, content in files.items()}
+    checkpoints.write(two, checkpoints.name_of(2), write)
+    good, large = shutil.copytree(two, tmp_path / "good"), shutil.copytree(two, tmp_path / "large")
+    records = watched("average", good, large, harmed(two, tmp_path, harms))
+    assert {name for name in harms if not records[name]["refused"]} == taken.keys()
+    assert sum(records[name]["megabytes"] for name in harms) < 100.0
+    assert not (tmp_path / "nothing").exists()
+    assert contents(tmp_path / "besides") == contents(run / CHECKPOINT)
+    promise("hostile checkpoints averaged", f"{len(harms)}: {len(harms) - len(taken)} refused in a line")
 
 
 def test_the_watch_sees_what_it_watches_for(tmp_path: Path) -> None:
