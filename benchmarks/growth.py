@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from measure import Neighbours, Results, Row, interleaved, medians, parser, ran, ratios
+from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser, ran, ratios
 from reference import SIZES, Training, random_batch, reference_model, searched
 
 COMMAND = (sys.executable, "-c", "from nmt.commands.train import main; raise SystemExit(main())")
@@ -40,15 +40,15 @@ class Case:
     sentences: int = 8
     beam: int = 5
 
-    def training(self, size: str) -> tuple[Callable[[], object], int]:
+    def training(self, size: str, device: str) -> tuple[Callable[[], object], int]:
         """An update, and its target tokens."""
         sentences = max(1, self.training_tokens // self.length)
         batch = random_batch(sentences, self.length, self.vocabulary)
-        return Training(reference_model(size, vocabulary=self.vocabulary), batch), sentences * self.length
+        return Training(reference_model(size, vocabulary=self.vocabulary), batch, None, device), sentences * self.length
 
-    def search(self, size: str) -> tuple[Callable[[], object], int]:
+    def search(self, size: str, device: str) -> tuple[Callable[[], object], int]:
         """Translating a batch, and the target tokens written."""
-        model = reference_model(size, vocabulary=self.vocabulary)
+        model = reference_model(size, vocabulary=self.vocabulary).to(device)
         batch = random_batch(self.sentences, self.length, self.vocabulary)
         return lambda: searched(model, batch, self.beam), self.sentences * self.length
 
@@ -64,15 +64,16 @@ def cases(part: str, values: list[int]) -> dict[int, Case]:
 def grown(part: str, values: list[int], arguments: argparse.Namespace, results: Results) -> None:
     """Cost a target token as one thing grows."""
     rows: dict[int, Row] = {value: {"part": part, "value": value} for value in values}
+    clock = clock_of(arguments.device)
     with Neighbours() as neighbours:
         for what in ("training", "search"):
             if part == "beam" and what == "training":
                 continue
             made = {
-                str(value): (case.training if what == "training" else case.search)(arguments.size)
+                str(value): (case.training if what == "training" else case.search)(arguments.size, arguments.device)
                 for value, case in cases(part, values).items()
             }
-            taken = interleaved({name: call for name, (call, _) in made.items()}, arguments.rounds)
+            taken = interleaved({name: call for name, (call, _) in made.items()}, arguments.rounds, clock=clock)
             cost = {name: [each / made[name][1] for each in seconds] for name, seconds in taken.items()}
             shares = ratios(cost)
             for name, seconds in medians(cost).items():
@@ -154,6 +155,7 @@ def main() -> None:
     made.add_argument("--vocabulary", default="4000,8000,16000,32000,64000", help="(default: %(default)s)")
     made.add_argument("--batch", default="8,16,32,64,128,256", help="sentences (default: %(default)s)")
     made.add_argument("--beam", default="1,2,5,10,20", help="(default: %(default)s)")
+    made.add_argument("--device", default="cpu", help="cpu or cuda, where seconds are wall time (default: %(default)s)")
     made.add_argument("--source", type=Path, help="a corpus, plain, .gz or .xz")
     made.add_argument("--target", type=Path, help="its other side")
     made.add_argument("--pairs", default="35000,140000,560000", help="of the corpus (default: %(default)s)")

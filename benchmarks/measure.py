@@ -39,7 +39,7 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each candidate's call in each round, candidates taking turns; the first `warm_up` rounds don't count.
 
-    On a GPU give a `clock` that waits for it: `wall_clock("cuda")`.
+    On a GPU give the `clock` that waits for it: `clock_of("cuda")`.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + warm_up):
@@ -53,10 +53,10 @@ def interleaved(
     return taken
 
 
-def wall_clock(device: str = "cpu") -> Callable[[], float]:
-    """Wall time, read when the device has done all that it was given."""
-    if device == "cpu":
-        return time.perf_counter
+def clock_of(device: str) -> Callable[[], float]:
+    """CPU seconds; of a GPU wall time, read when it has done all that it was given."""
+    if not device.startswith("cuda"):
+        return time.process_time
     import torch
 
     def clock() -> float:

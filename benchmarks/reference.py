@@ -50,10 +50,10 @@ def random_batch(sentences: int, length: int, vocabulary: int) -> Batch:
 class Training:
     """Updates of a model on one batch, as nmt-train does them."""
 
-    def __init__(self, model: Seq2Seq, batch: Batch, precision: torch.dtype | None = None) -> None:
+    def __init__(self, model: Seq2Seq, batch: Batch, precision: torch.dtype | None = None, device: str = "cpu") -> None:
         settings = recipe.Train(optimizer=recipe.Optimizer(learning_rate=1e-3), label_smoothing=0.0)
-        self.model = model
-        self._updater = Updater(model, settings, torch.device("cpu"), precision)
+        self.model = model.to(device)
+        self._updater = Updater(model, settings, torch.device(device), precision)
         self._batch, self._number = batch, 0
 
     def __call__(self) -> None:
@@ -63,11 +63,11 @@ class Training:
 
 def searched(model: Seq2Seq, batch: Batch, beam: int) -> Sequence[Sequence[object]]:
     """Translations of a batch as long as its sentences: hypotheses that end are as rare as any word."""
-    length = batch.source.shape[1]
+    length, device = batch.source.shape[1], next(model.parameters()).device
     settings = Search(beam=beam, max_length_ratio=0.0, max_length_extra=length, min_length_ratio=1.0)
     model.eval()
     with torch.inference_mode():
-        encoded = model.encoder(batch.source, batch.source_lengths)
+        encoded = model.encoder(batch.source.to(device), batch.source_lengths)
         return beam_search(model.decoder, encoded, settings, Marks(1, 3, (0, 2)))
 
 

@@ -4,21 +4,20 @@
 
 Rates are per CPU second of one thread, of the products that torch itself offers; rows: 5 and 160 are beams of 5 for 1
 and 32 sentences, 64 a step of training, 1,024 a whole batch of it. The share of training (updates of the reference
-model with random weights, 64 sentences of 15 tokens) is of the fp32 or bf16 rate of large products; with a trained
+model with random weights, `--sentences` of 15 tokens) is of the fp32 or bf16 rate of large products; with a trained
 model and lines for it, so is that of search, whose operations are counted from the tokens that were written: five
-hypotheses for each, as if all went on to the end. Threads share the rate of several cores: use one.
+hypotheses for each, as if all went on to the end. With --device cuda, seconds are wall time: try 1,024 sentences.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import Neighbours, Results, Row, interleaved, medians, parser
+from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser
 from reference import SIZES, Training, multiplied, random_batch, reference_model
 
 from nmt.model.seq2seq import build_model
@@ -27,7 +26,7 @@ from nmt.text.lines import InvalidLines, read_lines
 from nmt.text.tokenizer import Tokenizers
 from nmt.translator import Translator
 
-LARGE, SENTENCES, LENGTH, BEAM = 2048, 64, 15, 5
+LARGE, LENGTH, BEAM = 2048, 15, 5
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 
 
@@ -43,23 +42,23 @@ def shapes(size: str) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def product(precision: str, rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+def product(precision: str, rows: int, inputs: int, outputs: int, device: str) -> Callable[[], object]:
     """One product; of integers, as torch offers it."""
     kind = TYPES[precision]
     if kind is torch.int8:
-        x = torch.randint(-127, 128, (rows, inputs), dtype=kind)
-        weight = torch.randint(-127, 128, (outputs, inputs), dtype=kind).t()
+        x = torch.randint(-127, 128, (rows, inputs), dtype=kind, device=device)
+        weight = torch.randint(-127, 128, (outputs, inputs), dtype=kind, device=device).t()
         return lambda: torch._int_mm(x, weight)
-    x, weight = torch.randn(rows, inputs).to(kind), torch.randn(outputs, inputs).to(kind)
+    x, weight = (torch.randn(size, inputs, device=device).to(kind) for size in (rows, outputs))
     return lambda: torch.nn.functional.linear(x, weight)
 
 
-def repeated(call: Callable[[], object], seconds: float) -> tuple[Callable[[], None], int]:
+def repeated(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> tuple[Callable[[], None], int]:
     """The call as often as makes `seconds` of it, and how often that is."""
     call()
-    began = time.process_time()
+    began = clock()
     call()
-    times = max(1, int(seconds / max(time.process_time() - began, 1e-6)))
+    times = max(1, int(seconds / max(clock() - began, 1e-6)))
 
     def run() -> None:
         for _ in range(times):
@@ -71,10 +70,12 @@ def repeated(call: Callable[[], object], seconds: float) -> tuple[Callable[[], N
 def matrix_rates(arguments: argparse.Namespace, results: Results) -> dict[str, float]:
     """Giga-operations a CPU second by shape and precision; the rates of large products."""
     rows: list[Row] = []
+    clock = clock_of(arguments.device)
     precisions = arguments.precision.split(",")
     for name, (n, inputs, outputs) in shapes(arguments.size).items():
-        made = {kind: repeated(product(kind, n, inputs, outputs), arguments.seconds) for kind in precisions}
-        taken = medians(interleaved({kind: run for kind, (run, _) in made.items()}, arguments.rounds))
+        calls = {kind: product(kind, n, inputs, outputs, arguments.device) for kind in precisions}
+        made = {kind: repeated(call, arguments.seconds, clock) for kind, call in calls.items()}
+        taken = medians(interleaved({kind: run for kind, (run, _) in made.items()}, arguments.rounds, clock=clock))
         rates = {kind: 2e-9 * n * inputs * outputs * made[kind][1] / taken[kind] for kind in precisions}
         rows.append({"part": "products", "shape": name, **{kind: round(rate, 1) for kind, rate in rates.items()}})
         results.add(rows[-1])
@@ -84,12 +85,13 @@ def matrix_rates(arguments: argparse.Namespace, results: Results) -> dict[str, f
 
 def memory_rates(arguments: argparse.Namespace, results: Results) -> None:
     """Gigabytes a CPU second: of reading (a sum), and of copying (read and written bytes counted)."""
-    numbers, other = torch.ones(arguments.megabytes * 2**18), torch.ones(arguments.megabytes * 2**18)
+    numbers, other = torch.ones(2, arguments.megabytes * 2**18, device=arguments.device)
+    clock = clock_of(arguments.device)
     made = {
-        "read": repeated(numbers.sum, arguments.seconds),
-        "copy": repeated(lambda: other.copy_(numbers), arguments.seconds),
+        "read": repeated(numbers.sum, arguments.seconds, clock),
+        "copy": repeated(lambda: other.copy_(numbers), arguments.seconds, clock),
     }
-    taken = medians(interleaved({name: run for name, (run, _) in made.items()}, arguments.rounds))
+    taken = medians(interleaved({name: run for name, (run, _) in made.items()}, arguments.rounds, clock=clock))
     size = 4e-9 * numbers.numel()
     row: Row = {"part": "memory", "megabytes": arguments.megabytes}
     row |= {name: round((1 + (name == "copy")) * size * made[name][1] / taken[name], 1) for name in made}
@@ -99,23 +101,24 @@ def memory_rates(arguments: argparse.Namespace, results: Results) -> None:
 
 def training_share(rates: dict[str, float], arguments: argparse.Namespace, results: Results) -> list[Row]:
     """Operations of updates against the rate of large products."""
-    batch = random_batch(SENTENCES, LENGTH, SIZES[arguments.size]["vocabulary"])
+    batch = random_batch(arguments.sentences, LENGTH, SIZES[arguments.size]["vocabulary"])
+    tokens = arguments.sentences * LENGTH
     candidates: dict[tuple[str, bool], Training] = {}
     for kind in rates:
         for feeding in (True, False) if kind != "int8" else ():
             precision = None if kind == "fp32" else TYPES[kind]
             model = reference_model(arguments.size, input_feeding=feeding)
-            candidates[kind, feeding] = Training(model, batch, precision)
+            candidates[kind, feeding] = Training(model, batch, precision, arguments.device)
     named = {f"{kind} {feeding}": run for (kind, feeding), run in candidates.items()}
-    taken = medians(interleaved(named, arguments.rounds))
+    taken = medians(interleaved(named, arguments.rounds, clock=clock_of(arguments.device)))
     rows: list[Row] = []
     for (kind, feeding), run in candidates.items():
         source, target = multiplied(run.model)
-        done = 3e-9 * SENTENCES * LENGTH * (source + target)  # backward takes twice what forward does
+        done = 3e-9 * tokens * (source + target)  # backward takes twice what forward does
         rate = done / taken[f"{kind} {feeding}"]
         row: Row = {"part": "training", "what": "input feeding" if feeding else "attention after the decoder"}
         row |= {"precision": kind, "rate": round(rate, 1), "share": round(rate / rates[kind], 2)}
-        rows.append({**row, "tokens_per_cpu_second": round(SENTENCES * LENGTH / taken[f"{kind} {feeding}"], 1)})
+        rows.append({**row, "tokens_per_cpu_second": round(tokens / taken[f"{kind} {feeding}"], 1)})
         results.add(rows[-1])
     return rows
 
@@ -129,13 +132,13 @@ def search_share(rates: dict[str, float], arguments: argparse.Namespace, results
     source, target = multiplied(build_model(settings.model, *sizes, shared=settings.tokenizer.shared))
     rows: list[Row] = []
     for kind, rate in rates.items():
-        translator = Translator.load(arguments.model, device="cpu", threads=1, precision=kind)
-        search = translator.searching(beam=BEAM)
+        translator = Translator.load(arguments.model, device=arguments.device, threads=1, precision=kind)
+        search, clock = translator.searching(beam=BEAM), clock_of(arguments.device)
         seconds = []
         for _ in range(arguments.rounds + 1):
-            began = time.process_time()
+            began = clock()
             found = translator.translations(lines, search=search, batch_sentences=arguments.batch)
-            seconds.append(time.process_time() - began)
+            seconds.append(clock() - began)
         read = sum(len(best.source_pieces) + 1 for best, *_ in found)
         written = sum(len(best.target_pieces) + 1 for best, *_ in found)
         reached = 1e-9 * (read * source + BEAM * written * target) / statistics.median(seconds[1:])
@@ -151,6 +154,8 @@ def main() -> None:
     made.add_argument("--precision", default="fp32,bf16,int8", help="(default: %(default)s)")
     made.add_argument("--seconds", type=float, default=0.3, help="of each turn of a product (default: %(default)s)")
     made.add_argument("--megabytes", type=int, default=256, help="of the array that is read (default: %(default)s)")
+    made.add_argument("--sentences", type=int, default=64, help="of an update (default: %(default)s)")
+    made.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     made.add_argument("--model", type=Path, help="a run's folder, for the share of search")
     made.add_argument("--source", type=Path, help="lines for it")
     made.add_argument("--lines", type=int, default=200, help="of them at most (default: %(default)s)")
