@@ -1,7 +1,7 @@
 """What translating costs: speed by batch size, precision and beam; start-up; and whether the batch changes anything.
 
     python benchmarks/translate.py [MODEL --source FILE --reference FILE] [--parts speed,start,equal]
-        [--batch 1,8,32,64,128] [--precision fp32,bf16,int8] [--beam 1,5] [--shortlist FILE] [--threads 1]
+        [--batch 1,8,32,64,128] [--precision fp32,bf16,int8] [--beam 1,5] [--shortlist] [--threads 1]
 
 Everything goes through nmt-translate, in processes by turns. speed: sentences a CPU second without start-up (what the
 lines cost beyond one line alone), BLEU, peak memory. start: the whole command for one line, as a ratio to a bare
@@ -43,14 +43,14 @@ class Way:
     batch: int
     beam: int
     threads: int = 1
-    shortlist: str = ""
+    shortlist: bool = False
 
     def options(self) -> list[str]:
         words = ["--precision", self.precision, "--batch-sentences", str(self.batch), "--beam", str(self.beam)]
-        return [*words, "--threads", str(self.threads), *(["--shortlist", self.shortlist] if self.shortlist else [])]
+        return [*words, "--threads", str(self.threads), *(["--shortlist"] if self.shortlist else [])]
 
     def row(self) -> Row:
-        return {**vars(self), "shortlist": bool(self.shortlist)}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ def read(path: Path) -> list[str]:
 
 def ways(arguments: argparse.Namespace) -> Iterator[Way]:
     batches, beams = numbers(arguments.batch), numbers(arguments.beam)
+    shortlists = (False, True) if arguments.shortlist else (False,)
     for beam, precision, shortlist, batch in itertools.product(
-        beams, arguments.precision.split(","), ("", arguments.shortlist), batches
+        beams, arguments.precision.split(","), shortlists, batches
     ):
-        if shortlist is not None:
-            yield Way(precision, batch, beam, arguments.threads, shortlist)
+        yield Way(precision, batch, beam, arguments.threads, shortlist)
 
 
 def numbers(text: str) -> list[int]:
@@ -114,7 +114,7 @@ def speed(work: Task, arguments: argparse.Namespace, results: Results) -> None:
     found: dict[Way, list[tuple[Ran, float]]] = {way: [] for way in tried}
     output: dict[Way, list[str]] = {}
     for _ in range(arguments.rounds):
-        starts: dict[tuple[str, str], float] = {}
+        starts: dict[tuple[str, bool], float] = {}
         for way in tried:
             key = way.precision, way.shortlist
             if key not in starts:
@@ -213,7 +213,7 @@ def main() -> None:
     made.add_argument("--batch", default="1,8,32,64,128", help="(default: %(default)s)")
     made.add_argument("--precision", default="fp32,bf16,int8", help="the first is compared with (default: %(default)s)")
     made.add_argument("--beam", default="1,5", help="(default: %(default)s)")
-    made.add_argument("--shortlist", metavar="FILE", help="measure with this shortlist, too")
+    made.add_argument("--shortlist", action="store_true", help="measure with the run's shortlist, too")
     made.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     made.add_argument("--updates", type=int, default=1000, help="of the model that is trained (default: %(default)s)")
     made.add_argument(
