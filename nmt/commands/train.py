@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nmt.commands.command import Parser, add_plugins_option, run
+from nmt.commands.command import Parser, add_plugins_option, positive, run
 
 EPILOG = """\
 Keys of the recipe are overridden behind it:
@@ -31,6 +31,15 @@ def parser() -> Parser:
     parser.add_argument(
         "--check", action="store_true", help="check the recipe, its components and files; train nothing"
     )
+    parser.add_argument(
+        "--profile",
+        type=positive,
+        nargs="?",
+        const=20,
+        metavar="UPDATES",
+        help="tell where the time of so many updates goes (20 unless given); write profile.json and trace.json, "
+        "for chrome://tracing, into DIR (default: profiles/NAME); leave no model",
+    )
     add_plugins_option(parser)
     return parser
 
@@ -38,7 +47,7 @@ def parser() -> Parser:
 def main() -> int:
     """The console script."""
     arguments = parser().parse_intermixed_args()  # overrides may stand behind options
-    body = _check if arguments.check else _train
+    body = _check if arguments.check else _profile if arguments.profile else _train
     return run("nmt-train", lambda: body(arguments), plugins=not arguments.no_plugins)
 
 
@@ -49,6 +58,17 @@ def _check(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     check(recipe)
     print(f"{arguments.recipe}: all is well")
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from nmt.recipe_file import read_recipe
+    from nmt.training.profiling import profile
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    out = Path(arguments.out) if arguments.out else Path("profiles") / recipe.name
+    print(profile(recipe, arguments.profile, out).table())
+    print(f"nmt-train: the profile is in {out}", file=sys.stderr)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -204,7 +204,7 @@ class _Ended:
     error: BaseException | None
 
 
-def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
     """The same items, made up to `depth` ahead by a thread in the background; an error there is raised here."""
     ready: queue.Queue[Item | _Ended] = queue.Queue(depth)
     closed = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -137,7 +137,7 @@ class Loop:
         settle(self.folder, course, settings)
 
 
-def groups(plan: BatchPlan, epoch: int, step: int, accumulate: int, *, pinned: bool) -> Iterator[Group]:
+def groups(plan: BatchPlan, epoch: int, step: int, accumulate: int, *, pinned: bool) -> Generator[Group, None, None]:
     """The updates' batches from a place in the data on, epoch after epoch, made in the background."""
 
     def made() -> Iterator[Group]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoints
-from nmt.device import autocast_type, choose_device, deterministic, limits_in_words
+from nmt.device import autocast_type, choose_device, deterministic, hint_memory, limits_in_words
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import named_weights
 from nmt.options import Choice
-from nmt.recipe import Recipe
+from nmt.recipe import Recipe, Train
 from nmt.recipe_file import read_recipe
 from nmt.registry import CORPUS
 from nmt.text.batches import BatchPlan, ordered_batches
@@ -59,14 +59,13 @@ def train(
 
 
 def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
-    device = choose_device(recipe.train.device)
-    dtype = autocast_type(recipe.train.precision, device)
-    if recipe.train.threads is not None:
-        torch.set_num_threads(recipe.train.threads)
+    device, dtype = prepared_device(recipe.train)
     with claimed(folder, recipe, accept, _say) as begun:
         check_corpora(recipe.data.train, recipe.data.valid)  # both before one is read, which can take long
-        tokenizers = Tokenizers.load(folder) if begun else make_tokenizers(_corpus(recipe.data.train), recipe.tokenizer)
-        training, validation = _stores(recipe, tokenizers)
+        tokenizers = (
+            Tokenizers.load(folder) if begun else make_tokenizers(corpus_of(recipe.data.train), recipe.tokenizer)
+        )
+        training, validation = stores(recipe, tokenizers)
         model = build(recipe, tokenizers).to(device)
         if not begun:
             tokenizers.save(folder)
@@ -87,7 +86,7 @@ def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
                 folder=folder,
                 settings=recipe.train,
                 seed=recipe.seed,
-                plan=_plan(recipe, training, tokenizers),
+                plan=batch_plan(recipe, training, tokenizers),
                 validation=_validation(recipe, validation, tokenizers, device, dtype),
                 translator=Translator(model, tokenizers, recipe.search, device),
                 updater=updater,
@@ -113,22 +112,39 @@ def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
     return model
 
 
-def _corpus(choice: Choice) -> Corpus:
+def prepared_device(settings: Train) -> tuple[torch.device, torch.dtype | None]:
+    """Where to train and what to compute products in; the process is set up for it."""
+    device = choose_device(settings.device)
+    dtype = autocast_type(settings.precision, device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    hint_memory(device, dtype)
+    return device, dtype
+
+
+def trained_tokenizers(recipe: Recipe) -> Tokenizers:
+    """The recipe's tokenizers, trained on its training pairs or read from where it says."""
+    return make_tokenizers(corpus_of(recipe.data.train), recipe.tokenizer)
+
+
+def corpus_of(choice: Choice) -> Corpus:
+    """The corpus that a recipe names."""
     corpus: Corpus = choice.build(CORPUS)
     return corpus
 
 
-def _stores(recipe: Recipe, tokenizers: Tokenizers) -> tuple[TokenStore, TokenStore]:
+def stores(recipe: Recipe, tokenizers: Tokenizers) -> tuple[TokenStore, TokenStore]:
     """Training and validation pairs as tokens. Only training leaves out pairs that are too long."""
     sampling = recipe.tokenizer.sampling is not None
     training = build_store(
-        _corpus(recipe.data.train), tokenizers, max_length=recipe.data.max_length, keep_text=sampling, say=_say
+        corpus_of(recipe.data.train), tokenizers, max_length=recipe.data.max_length, keep_text=sampling, say=_say
     )
-    validation = build_store(_corpus(recipe.data.valid), tokenizers, max_length=None, keep_text=False, say=_say)
+    validation = build_store(corpus_of(recipe.data.valid), tokenizers, max_length=None, keep_text=False, say=_say)
     return training, validation
 
 
-def _plan(recipe: Recipe, store: TokenStore, tokenizers: Tokenizers) -> BatchPlan:
+def batch_plan(recipe: Recipe, store: TokenStore, tokenizers: Tokenizers) -> BatchPlan:
+    """Which training pairs make which batch, as a recipe says."""
     return BatchPlan(
         store,
         tokenizers,
@@ -142,7 +158,7 @@ def _plan(recipe: Recipe, store: TokenStore, tokenizers: Tokenizers) -> BatchPla
 def _validation(
     recipe: Recipe, store: TokenStore, tokenizers: Tokenizers, device: torch.device, dtype: torch.dtype | None
 ) -> Validation:
-    pairs = (pair for pair in _corpus(recipe.data.valid).pairs() if pair.source.strip() and pair.target.strip())
+    pairs = (pair for pair in corpus_of(recipe.data.valid).pairs() if pair.source.strip() and pair.target.strip())
     batches = list(ordered_batches(store, tokenizers, tokens=recipe.train.batch_tokens or 4096))
     return Validation(batches, list(islice(pairs, recipe.train.validate_decoded)), device, dtype)
 
