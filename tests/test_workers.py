@@ -148,7 +148,7 @@ def test_an_input_that_fails_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) 
         def read(self, size: int = -1) -> bytes:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(translate.io, "FileIO", Failing)
+    monkeypatch.setattr(io, "FileIO", Failing)
     assert run(["1 2"]) == (2, "", "nmt-translate: given: can't be read (input/output error); check the path\n")
 
 
