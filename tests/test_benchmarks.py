@@ -89,6 +89,15 @@ def test_cost_against_growth_is_measured(rows: Callable[..., Rows]) -> None:
     assert all(row["search_milliseconds"] > 0 for row in found)
 
 
+def test_training_is_measured_by_phase(rows: Callable[..., Rows], texts: dict[str, tuple[Path, Path]]) -> None:
+    source, target = texts["train"]
+    sizes = ("--size", "tiny", "--precision", "fp32", "--feeding", "no", "--updates", "2")
+    (row,) = rows("train", *sizes, "--source", source, "--target", target)
+    assert (row["size"], row["precision"], row["feeding"], row["ratio"]) == ("tiny", "fp32", "no", 1.0)
+    assert row["tokens_per_second"] > 0 and row["peak_mebibytes"] > 50
+    assert {"encoder", "decoder", "backward", "optimizer"} < row["milliseconds"].keys()
+
+
 def test_a_table_says_what_was_not_measured(start: Callable[..., str]) -> None:
     names = runpy.run_path(str(BENCHMARKS / "measure.py"))
     shown = names["table"]([{"tool": "nmt", "speed": 1234.5}, {"tool": "other"}], {"tool": "Tool", "speed": "Speed"})

@@ -53,6 +53,7 @@ def test_the_phases_make_up_the_time_and_only_the_profile_is_left(
     assert sum(phases.values()) == pytest.approx(written["seconds"])
     assert written["seconds"] < took
     assert written["updates"] == 6
+    assert 50 < written["peak_mebibytes"] < 100_000
     assert written["target_tokens"] == made.target_tokens > 0
     assert phases["other"] < 0.3 * written["seconds"]
     events = json.loads((tmp_path / "profile" / "trace.json").read_text())["traceEvents"]

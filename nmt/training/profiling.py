@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -128,6 +130,10 @@ class Profile:
     updates: int
     target_tokens: int
     spent: dict[str, Spent]
+    peak_mebibytes: float
+    """The most memory that the process had until then, before the trace."""
+    device_peak_mebibytes: float | None
+    """The most that tensors took on a GPU."""
 
     def described(self) -> dict[str, object]:
         """As JSON can hold it: seconds in all and of each phase, over all updates."""
@@ -139,6 +145,8 @@ class Profile:
             "target_tokens": self.target_tokens,
             "seconds": seconds,
             "target_tokens_per_second": rate,
+            "peak_mebibytes": self.peak_mebibytes,
+            "device_peak_mebibytes": self.device_peak_mebibytes,
             "phases": phases,
         }
 
@@ -211,7 +219,8 @@ def measure(
     run(WARM_UP)
     clock.restart()
     tokens = run(updates)
-    measured = Profile(updates, tokens, clock.spent())
+    memory = torch.cuda.max_memory_allocated() / 2**20 if pinned else None
+    measured = Profile(updates, tokens, clock.spent(), peak_mebibytes(), memory)
     if trace is not None:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if pinned else [])]
         with torch.profiler.profile(activities=activities) as profiler:
@@ -219,6 +228,12 @@ def measure(
         profiler.export_chrome_trace(str(trace))
     found.close()
     return measured
+
+
+def peak_mebibytes() -> float:
+    """The most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _watch(model: Seq2Seq, clock: Clock) -> None:
