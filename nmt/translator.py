@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import pydantic
 import torch
 from torch import Tensor
 
-from nmt import checkpoints
+from nmt import checkpoints, recipe
 from nmt.device import choose_device
 from nmt.errors import UserError
+from nmt.model.prepared import prepare
+from nmt.model.products import Prepare, WeightPrecision, in_threads, prepare_for
 from nmt.model.seq2seq import Seq2Seq, assemble
-from nmt.model.weights import load_weights, named_weights, no_larger_than, stored_shapes
+from nmt.model.weights import Unfilled, map_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
-from nmt.search.beam import beam_search
+from nmt.search.beam import Limits, beam_search
 from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.loops import loops
 from nmt.search.scoring import score
+from nmt.search.translation import BLANK, Translation
 from nmt.text.lines import one_line
+from nmt.text.shortlist import FILE, Shortlist
 from nmt.text.tokenizer import Tokenizers
 
 MAX_SOURCE_TOKENS = 1024
@@ -38,42 +42,6 @@ ENCODED_CHARACTERS = 16 * MAX_SOURCE_CHARACTERS
 """Characters split into tokens at a time, before what is too long is cut: it bounds the memory of that."""
 
 
-@dataclass(frozen=True)
-class Translation:
-    """One translation of a sentence."""
-
-    text: str
-    """Always one line."""
-    score: float
-    """Normalised log-probability: what translations of a sentence are ranked by."""
-    log_probability: float
-    """In nats, the end mark counted."""
-    truncated: bool
-    """Whether the sentence was cut for its length, or the translation at its maximum length."""
-    looped: bool
-    """Whether the translation repeats itself as the sentence does not (see `nmt.search.loops`)."""
-    source_pieces: tuple[str, ...]
-    target_pieces: tuple[str, ...]
-    weights: Tensor | None
-    """``[T, S]``: what attention looked at in writing each piece, the end marks last; where asked for."""
-
-    def alignment(self) -> tuple[tuple[int, int], ...]:
-        """(source piece, target piece) from 0: for each target piece the source piece that it looked at most.
-
-        Empty without attention, where nothing is looked at.
-        """
-        if self.weights is None or not self.target_pieces:
-            return ()
-        inner = self.weights[: len(self.target_pieces), : len(self.source_pieces)]  # without the end marks
-        most, where = inner.max(-1)
-        pairs = enumerate(zip(most.tolist(), where.tolist(), strict=True))
-        return tuple((s, t) for t, (weight, s) in pairs if weight > 0.0)
-
-
-BLANK = Translation("", 0.0, 0.0, False, False, (), (), None)
-"""The translation of a line with nothing in it."""
-
-
 class Translator:
     """A model with its tokenizers and search settings."""
 
@@ -86,6 +54,8 @@ class Translator:
         *,
         languages: str = "",
         checkpoint: str = "",
+        shortlist: Shortlist | None = None,
+        prepared: bool = False,
     ) -> None:
         self._model = model
         self._tokenizers = tokenizers
@@ -95,15 +65,27 @@ class Translator:
         self.checkpoint = checkpoint
         """The name of the checkpoint's folder, of a model that was loaded."""
         self._device = device
+        self._shortlist = shortlist
+        self._prepared = prepared
         target = tokenizers.target
         banned = {target.pad_id, target.bos_id, target.unk_id} - {target.eos_id}
         self._marks = Marks(target.bos_id, target.eos_id, tuple(sorted(banned)))
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto", threads: int | None = None) -> Translator:
-        """The best model of a run's folder, or the one of a checkpoint folder in it.
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: WeightPrecision = "fp32",
+        shortlist: bool = False,
+    ) -> Translator:
+        """The best model of a run's folder, or the one of a checkpoint folder in it, made ready for translating.
 
-        Raises UserError where the folder is no run, is damaged, or needs a component that isn't installed.
+        `precision` is what weights are multiplied in; with `shortlist`, each sentence is translated with the target
+        pieces that the run's shortlist (`nmt-data shortlist`) has for it. Raises UserError where the folder is no
+        run, is damaged, needs a component that isn't installed, or lacks the shortlist.
         """
         folder = Path(folder)
         run = folder if (folder / "recipe.yaml").is_file() else folder.parent
@@ -113,17 +95,21 @@ class Translator:
             )
         if threads is not None:
             torch.set_num_threads(threads)
-        recipe = read_run(run)
+        settings, chosen = read_run(run), choose_device(device)
+        how = prepare_for(precision, chosen, torch.get_num_threads())
         tokenizers = Tokenizers.load(run)
-        sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
         with checkpoints.reading_best(run) if run == folder else checkpoints.reading(folder) as checkpoint:
-            path = checkpoint / "model.safetensors"
-            with no_larger_than(stored_shapes(path), path):
-                model = assemble(recipe.model, *sizes, shared=recipe.tokenizer.shared).eval()
-            load_weights(named_weights(model), path)
-        chosen = choose_device(device)
-        languages = f"{recipe.data.source_language}-{recipe.data.target_language}"
-        return cls(model.to(chosen), tokenizers, recipe.search, chosen, languages=languages, checkpoint=checkpoint.name)
+            model = _loaded(settings, tokenizers, checkpoint / "model.safetensors", chosen, how)
+        return cls(
+            model,
+            tokenizers,
+            settings.search,
+            chosen,
+            languages=f"{settings.data.source_language}-{settings.data.target_language}",
+            checkpoint=checkpoint.name,
+            shortlist=_shortlist(run, tokenizers) if shortlist else None,
+            prepared=True,
+        )
 
     def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
         """The best translation of each sentence, each one line; a blank sentence gives an empty one."""
@@ -147,11 +133,13 @@ class Translator:
         n_best: int = 1,
         weights: bool = False,
         batch_tokens: int = BATCH_TOKENS,
+        batch_sentences: int | None = None,
     ) -> list[list[Translation]]:
         """The `n_best` translations of each sentence, the best first, in the sentences' order.
 
-        Sentences are searched for in batches of like lengths; what is found doesn't depend on that. Raises UserError
-        for an `n_best` above `MAX_BEAM`.
+        Sentences are searched for in batches of like lengths, of at most `batch_tokens` source tokens and
+        `batch_sentences` sentences; what is found doesn't depend on that. Raises UserError for an `n_best` above
+        `MAX_BEAM`.
         """
         if n_best > MAX_BEAM:
             raise UserError(f"{n_best} best translations are more than {MAX_BEAM}", "ask for fewer")
@@ -160,13 +148,8 @@ class Translator:
         results = [[BLANK] for _ in sentences]
         filled = [row for row, ids in enumerate(encoded) if ids and not sentences[row].isspace()]
         sizes = {row: min(len(encoded[row]), MAX_SOURCE_TOKENS) for row in filled}
-        for rows in _batched(sizes, batch_tokens):
-            source, lengths = self._source([encoded[row] for row in rows])
-            with torch.inference_mode():
-                states = self._model.encoder(source, lengths)
-            found = beam_search(
-                self._model.decoder, states, search or self.search, self._marks, n_best=n_best, weights=weights
-            )
+        for rows in _batched(sizes, batch_tokens, batch_sentences):
+            found = self._search([encoded[row] for row in rows], search or self.search, n_best, weights)
             for row, hypotheses in zip(rows, found, strict=True):
                 cut = len(_bare(sentences[row])) > MAX_SOURCE_CHARACTERS or len(encoded[row]) > MAX_SOURCE_TOKENS
                 ids = encoded[row][:MAX_SOURCE_TOKENS]
@@ -195,6 +178,24 @@ class Translator:
                 results[row] = (log_p, length - 1)
         return results
 
+    def _search(
+        self, encoded: Sequence[Sequence[int]], search: Search, n_best: int, weights: bool
+    ) -> list[list[Hypothesis]]:
+        """What is found for a batch of source sentences, given as ids without marks."""
+        source, lengths = self._source(encoded)
+        limits = None if self._shortlist is None else Limits(*self._shortlist.candidates(encoded))
+        # Where products are prepared, they choose their threads themselves, and what comes between is one's work.
+        with torch.inference_mode(), in_threads(1) if self._prepared else nullcontext():
+            return beam_search(
+                self._model.decoder,
+                self._model.encoder(source, lengths),
+                search,
+                self._marks,
+                n_best=n_best,
+                weights=weights,
+                limits=limits,
+            )
+
     def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
         """Ids of source sentences, without marks; of a sentence that is too long, one more than MAX_SOURCE_TOKENS."""
         texts = [one_line(_bare(text)[:MAX_SOURCE_CHARACTERS]) for text in sources]
@@ -218,6 +219,25 @@ class Translator:
             target_pieces=self._tokenizers.target.pieces_of(hypothesis.tokens),
             weights=hypothesis.weights,
         )
+
+
+def _loaded(settings: recipe.Recipe, tokenizers: Tokenizers, path: Path, device: torch.device, how: Prepare) -> Seq2Seq:
+    """The model with the weights at `path`, prepared; its cells run step by step, as what is prepared wants it."""
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    with Unfilled(), no_larger_than(stored_shapes(path), path):
+        parts = settings.model.model_copy(update={"engine": "loop"})
+        model = assemble(parts, *sizes, shared=settings.tokenizer.shared)
+    map_weights(named_weights(model), path)
+    prepare(model.to(device).eval(), how)
+    return model
+
+
+def _shortlist(run: Path, tokenizers: Tokenizers) -> Shortlist:
+    path = run / FILE
+    if not path.is_file():
+        raise UserError("there is none", f"build it: nmt-data shortlist {run}", place=str(path))
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    return Shortlist.load(path, *sizes, vocabularies=tokenizers.fingerprint())
 
 
 def _bare(sentence: str) -> str:
@@ -248,12 +268,12 @@ def _padded(sentences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
     return padded, lengths
 
 
-def _batched(lengths: Mapping[int, int], batch_tokens: int) -> Iterator[list[int]]:
-    """Sentences by their length in tokens, the longest first, in batches of at most so many tokens."""
+def _batched(lengths: Mapping[int, int], batch_tokens: int, batch_sentences: int | None = None) -> Iterator[list[int]]:
+    """Sentences by their length in tokens, the longest first, in batches of at most so many tokens and sentences."""
     order = sorted(lengths, key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
         width = lengths[order[start]] + 1
-        count = max(1, batch_tokens // width)
+        count = max(1, min(batch_tokens // width, batch_sentences or len(order)))
         yield order[start : start + count]
         start += count

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.commands import average, data, evaluate, plugins, score, train, translate
+from nmt.commands import average, data, evaluate, plugins, reading, score, train, translate
 from nmt.translator import Translator
 
 COMMANDS = {
@@ -288,7 +288,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for() -> None:
     writer = threading.Thread(target=write)
     writer.start()
     with io.FileIO(outlet) as file:
-        assert list(translate._lines(file, 1 << 20)) == b"".join(chunks).split(b"\n")
+        assert list(reading._lines(file, 1 << 20)) == b"".join(chunks).split(b"\n")
     writer.join()
 
 

@@ -10,7 +10,8 @@ from nmt.attention.memory import Encoded
 from nmt.errors import RunError
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
-from nmt.search.beam import beam_search
+from nmt.search.beam import Limits, beam_search
+from nmt.search.candidates import best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 from nmt.search.scoring import score
 
@@ -196,3 +197,46 @@ def test_normalisers_follow_their_formulas() -> None:
     assert normalizer(4, recipe.Search(length_penalty=0.5)) == 2.0
     assert normalizer(7, recipe.Search(normalization="gnmt", length_penalty=2.0)) == 4.0
     assert normalizer(7, recipe.Search(normalization="none")) == 1.0
+
+
+@pytest.mark.parametrize("vocab_size", [5, 64, 65, 200, 640])
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("count", [1, 6, 1000])
+def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width: int, count: int) -> None:
+    torch.manual_seed(1)
+    following, log_p = torch.randn(4, width, vocab_size), torch.randn(4, width)
+    following[1] = float("-inf")
+    following[1, 0, 3] = -1.0
+    found = best(following, log_p, count)
+    total = (following + log_p[..., None]).flatten(1)
+    expected = total.sort(1, descending=True).values[:, :count]
+    assert torch.equal(found.log_p, expected)
+    there = found.log_p.isfinite()
+    places = found.parents * vocab_size + found.tokens
+    for row in range(4):
+        assert torch.equal(total[row][places[row][there[row]]], found.log_p[row][there[row]])
+        assert len(set(places[row][there[row]].tolist())) == int(there[row].sum())
+
+
+def test_nan_among_the_continuations_comes_first() -> None:
+    following = torch.zeros(1, 2, 130)
+    following[0, 1, 129] = float("nan")
+    assert best(following, torch.zeros(1, 2), 4).log_p[0, 0].isnan()
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_limits_to_all_tokens_change_nothing_and_others_are_kept(beam: int) -> None:
+    model, settings = make(30), recipe.Search(beam=beam)
+    free = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam)
+    every = Limits(torch.arange(30), torch.ones(5, 30, dtype=torch.bool))
+    limited = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=every)
+    for one, two in zip(free, limited, strict=True):
+        assert [each.tokens for each in one] == [each.tokens for each in two]
+        assert [each.score for each in one] == pytest.approx([each.score for each in two], rel=1e-12)
+    tokens = torch.tensor([END, 5, 8, 9, 20])
+    own = torch.tensor([[True, row != 0, True, row != 1, True] for row in range(5)])
+    for row, found in enumerate(
+        beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=Limits(tokens, own))
+    ):
+        for hypothesis in found:
+            assert set(hypothesis.tokens) <= set(tokens[own[row]].tolist())

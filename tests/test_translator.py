@@ -1,15 +1,22 @@
 """The translator: sentences in, sentences out."""
 
 import random
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nmt.errors import UserError
+from nmt.model.seq2seq import assemble
+from nmt.model.weights import load_weights, named_weights
 from nmt.recipe import Search
-from nmt.text.tokenizer import Tokenizer
-from nmt.translator import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS, Translation, Translator
+from nmt.recipe_file import read_run
+from nmt.search.translation import Translation
+from nmt.text.shortlist import Shortlist
+from nmt.text.tokenizer import Tokenizer, Tokenizers
+from nmt.translator import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS, Translator
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +35,79 @@ def test_it_gives_a_line_for_each_sentence_in_their_order(translator: Translator
     assert translator.translate([]) == []
 
 
+def scored(translator: Translator, lines: list[str], **options: object) -> list[tuple[str, float]]:
+    return [(found[0].text, found[0].score) for found in translator.translations(lines, **options)]
+
+
 @pytest.mark.parametrize("beam", [1, 4])
-def test_translations_and_scores_do_not_depend_on_the_batch(translator: Translator, beam: int) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_translations_and_scores_are_equal_to_the_last_bit_in_any_batch_and_number_of_threads(
+    copier: Path, precision: str, beam: int
+) -> None:
     given, search = sentences(40), Search(beam=beam)
-    together = translator.translations(given, search=search)
-    for size in (1, 40):
-        other = translator.translations(given, search=search, batch_tokens=size)
-        for one, two in zip(together, other, strict=True):
-            assert one[0].text == two[0].text
-            assert one[0].score == pytest.approx(two[0].score, abs=1e-5)
-    shuffled = translator.translations(given[::-1], search=search)[::-1]
-    assert [each[0].text for each in shuffled] == [each[0].text for each in together]
+    found = []
+    try:
+        for threads in (1, 2):
+            translator = loaded(copier, precision, threads)
+            for size in (1, 3, 40):
+                found.append(scored(translator, given, search=search, batch_sentences=size))
+            found.append(scored(translator, given[::-1], search=search, batch_tokens=40)[::-1])
+    finally:
+        torch.set_num_threads(1)
+    assert all(other == found[0] for other in found[1:])
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.02), ("int8", 0.05)])
+def test_prepared_weights_give_the_scores_of_plain_ones(copier: Path, precision: str, tolerance: float) -> None:
+    lines = sentences(30)
+    run = read_run(copier)
+    tokenizers = Tokenizers.load(copier)
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = assemble(run.model, *sizes, shared=run.tokenizer.shared).eval()
+    (best,) = (copier / "best").read_text().split()
+    load_weights(named_weights(model), copier / best / "model.safetensors")
+    plain = Translator(model, tokenizers, run.search, torch.device("cpu")).score(lines, lines)
+    prepared = loaded(copier, precision).score(lines, lines)
+    assert [tokens for _, tokens in prepared] == [tokens for _, tokens in plain]
+    for (log_p, tokens), (expected, _) in zip(prepared, plain, strict=True):
+        assert log_p / tokens == pytest.approx(expected / tokens, abs=tolerance)
+
+
+def loaded(run: Path, precision: str, threads: int = 1) -> Translator:
+    try:
+        return Translator.load(run, device="cpu", threads=threads, precision=precision)
+    except UserError as error:
+        if precision == "fp32":
+            raise
+        pytest.skip(f"not on this processor: {error}")
+
+
+def test_with_a_shortlist_a_translation_has_only_pieces_of_its_own_list(copier: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(copier, run)
+    with pytest.raises(UserError, match="there is none; build it: nmt-data shortlist"):
+        Translator.load(run, device="cpu", threads=1, shortlist=True)
+    tokenizers = Tokenizers.load(run)
+    pieces = range(4, tokenizers.target.vocab_size)
+    copies = {piece: [piece] for piece in pieces}
+    Shortlist(
+        ranked=np.array([tokenizers.target.eos_id, *pieces], np.int32),
+        always=np.array([tokenizers.target.eos_id], np.int32),
+        offsets=np.cumsum(
+            [0] + [len(copies.get(piece, ())) for piece in range(tokenizers.source.vocab_size)], dtype=np.int32
+        ),
+        ids=np.array(list(pieces), np.int32),
+        vocabularies=tokenizers.fingerprint(),
+    ).save(run / "shortlist.safetensors")
+    limited = Translator.load(run, device="cpu", threads=1, shortlist=True)
+    given = sentences(20)
+    whole = Translator.load(run, device="cpu", threads=1)
+    assert limited.translate(given) == whole.translate(given)
+    for (found,) in (limited.translations(given[:1], n_best=8), limited.translations(given, n_best=8)[:1]):
+        for translation in found:
+            assert set(translation.target_pieces) <= set(translation.source_pieces)
+    alone = [limited.translations([line])[0][0].text for line in given]
+    assert alone == limited.translate(given)
 
 
 def test_the_n_best_are_different_and_come_best_first(translator: Translator) -> None:

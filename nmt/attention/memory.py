@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
+
+WIDTH = 16
+"""Search pads memories to multiples of this: what MKL and a softmax compute of a sentence depends, in the last bit, on
+the padding behind it, but no longer among such widths."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,17 @@ class Encoded:
     summary: Tensor
     """``[B, D]``: each direction's output where it has read the whole sentence."""
 
+    def widened(self) -> Encoded:
+        """The same with S a multiple of `WIDTH`."""
+        extra = _wide(self.mask.shape[1]) - self.mask.shape[1]
+        if extra == 0:
+            return self
+        return Encoded(F.pad(self.states, (0, 0, 0, extra)), F.pad(self.mask, (0, extra)), self.lengths, self.summary)
+
     def select(self, rows: Tensor) -> Encoded:
-        """The sentences at the indices `rows`, cut to their longest; `rows` are on the CPU."""
+        """The sentences at the indices `rows`, cut to what the longest needs; `rows` are on the CPU."""
         lengths = self.lengths[rows]
-        index, size = rows.to(self.mask.device), int(lengths.max())
+        index, size = rows.to(self.mask.device), _wide(int(lengths.max()))
         return Encoded(self.states[index, :size], self.mask[index, :size], lengths, self.summary[index])
 
 
@@ -39,3 +51,8 @@ class Memory:
         """The memory of the sentences at the indices `rows`; `rows` are on the CPU."""
         encoded = self.encoded.select(rows)
         return Memory(encoded, self.keys[rows.to(self.keys.device), : encoded.mask.shape[1]])
+
+
+def _wide(size: int) -> int:
+    """The next multiple of `WIDTH`."""
+    return -(-size // WIDTH) * WIDTH

@@ -72,7 +72,9 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
     from nmt import checkpoints
     from nmt.translator import Translator
 
-    translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
+    translator = Translator.load(
+        folder, device=arguments.device, threads=arguments.threads, precision=arguments.precision
+    )
     if arguments.source:
         name = Path(arguments.source).name
         sources, references = _files(arguments.source, arguments.reference)

@@ -39,7 +39,9 @@ def _score(arguments: argparse.Namespace) -> int:
     from nmt.translator import Translator
 
     pairs = list(FilesCorpus(source=arguments.source, target=arguments.target).pairs())
-    translator = Translator.load(arguments.model, device=arguments.device, threads=arguments.threads)
+    translator = Translator.load(
+        arguments.model, device=arguments.device, threads=arguments.threads, precision=arguments.precision
+    )
     scores = translator.score([pair.source for pair in pairs], [pair.target for pair in pairs])
     tokens = sum(size for _, size in scores)
     perplexity = math.exp(min(-sum(log_p for log_p, _ in scores) / tokens, 700.0)) if tokens else None

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 import contextlib
-import io
 import json
-import queue
-import select
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from nmt.commands.command import Parser, add_machine_options, add_plugins_option, not_negative, positive, run, threads
 from nmt.commands.model_folder import model_folder
+from nmt.commands.reading import opened, windows
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
     from nmt.commands.workers import Answer, Answering
-    from nmt.translator import Translation
+    from nmt.search.translation import Translation
 
 WINDOW = 512
 """Lines translated together, if as many are there; within them, those of like lengths share a batch."""
-PATIENCE = 0.02
-"""Seconds to wait for a further line before beginning with those at hand."""
 
 EPILOG = """\
 One output line for each input line, in order: an empty line gives an empty line, bytes that are no UTF-8 are read as
@@ -62,6 +56,12 @@ def parser() -> Parser:
     parser.add_argument("--input", metavar="FILE", help="read this file instead of stdin")
     parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all, instead of stdout")
     parser.add_argument("--batch-tokens", type=positive, metavar="N", help="source tokens of a batch (default: 2048)")
+    parser.add_argument("--batch-sentences", type=positive, metavar="N", help="sentences of a batch at most")
+    parser.add_argument(
+        "--shortlist",
+        action="store_true",
+        help="write only what the run's shortlist has for the words of a line: faster (see nmt-data shortlist)",
+    )
     add_machine_options(parser)
     parser.add_argument(
         "--workers",
@@ -82,12 +82,12 @@ def main() -> int:
 
 def _translate(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_opened(arguments.input))
+        file = stack.enter_context(opened(arguments.input))
         folder = model_folder(arguments.model)
         from nmt.commands.workers import portions, workers
 
         count = arguments.workers
-        lines = portions(_windows(file, arguments.input, count * WINDOW), count)
+        lines = portions(windows(file, arguments.input, count * WINDOW), count)
         if count > 1:
             answers = stack.enter_context(workers(arguments, folder))(lines)
         else:
@@ -106,7 +106,13 @@ def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
     """Load the model; what gives the output for lines, the first of them with its number from 0, and warnings."""
     from nmt.translator import BATCH_TOKENS, Translator
 
-    translator = Translator.load(folder, device=arguments.device, threads=arguments.threads)
+    translator = Translator.load(
+        folder,
+        device=arguments.device,
+        threads=arguments.threads,
+        precision=arguments.precision,
+        shortlist=arguments.shortlist,
+    )
     search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
 
     def answer(first: int, lines: list[str]) -> Answer:
@@ -116,6 +122,7 @@ def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
             n_best=arguments.n_best or 1,
             weights=arguments.alignments,
             batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
+            batch_sentences=arguments.batch_sentences,
         )
         numbered = list(enumerate(found, first))
         shown = "".join(_shown(index, translations, arguments) for index, translations in numbered)
@@ -177,23 +184,6 @@ def _warnings(index: int, translations: list[Translation]) -> Iterator[str]:
         yield f"line {index + 1}: the translation repeats itself"
 
 
-def _opened(path: str | None) -> io.FileIO:
-    """The input, unbuffered: a buffer's lock, held by the reading thread, would not let the process end on Ctrl-C."""
-    try:
-        if path is not None:
-            return io.FileIO(path)
-        if sys.stdin is None:
-            raise UserError("stdin is closed", "open it, or give --input")
-        return io.FileIO(sys.stdin.fileno(), closefd=False)
-    except OSError as error:
-        raise _unreadable(error, path) from error
-
-
-def _unreadable(error: OSError, path: str | None) -> UserError:
-    reason = (error.strerror or str(error)).lower()
-    return UserError(f"can't be read ({reason})", "check the path", place=path or "stdin")
-
-
 @contextlib.contextmanager
 def _writing(path: str | None) -> Iterator[BinaryIO]:
     """Stdout, or a file that appears under its name only when everything is written."""
@@ -222,80 +212,3 @@ def _replacing(final: Path) -> Iterator[BinaryIO]:
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-class _Line:
-    """A line as it comes in. No more is kept of it than is looked at, so that a line of gigabytes takes no memory."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.kept = bytearray()
-
-    def add(self, part: bytes) -> None:
-        """Blanks at the beginning are left out. Behind the limit one byte is kept, which shows that there was more."""
-        if not self.kept:
-            part = part.lstrip(b" \t")
-        room = max(0, self._limit - len(self.kept))
-        self.kept += part[:room]
-        if len(self.kept) == self._limit:
-            self.kept += part[room:].lstrip(b" \t\r")[:1]
-
-
-def _lines(file: io.FileIO, limit: int) -> Iterator[bytes]:
-    """The lines of a file as soon as they have come, without their ends, cut behind `limit` bytes."""
-    line, any_of_it = _Line(limit), False
-    while (chunk := file.read(1 << 16)) != b"":
-        if chunk is None:  # nothing yet, from a pipe that its owner has set not to wait
-            select.select([file], [], [])
-            continue
-        first, *others = chunk.split(b"\n")
-        line.add(first)
-        for other in others:
-            yield bytes(line.kept)
-            line = _Line(limit)
-            line.add(other)
-        any_of_it = not chunk.endswith(b"\n")
-    if any_of_it:
-        yield bytes(line.kept)
-
-
-def _read(
-    lines: Iterator[bytes], path: str | None, waiting: queue.Queue[bytes | None], failed: list[Exception]
-) -> None:
-    """Put the lines and, when there are no more, None into `waiting`; what went wrong is then in `failed`."""
-    try:
-        for index, line in enumerate(lines):
-            waiting.put(line.removeprefix(codecs.BOM_UTF8) if index == 0 else line)
-    except OSError as error:
-        failed.append(_unreadable(error, path))
-    except Exception as error:  # whatever it is, the thread that waits must hear of it
-        failed.append(error)
-    waiting.put(None)
-
-
-def _windows(file: io.FileIO, path: str | None, size: int) -> Iterator[list[str]]:
-    """The lines that have come, up to `size` at a time: a pipe's reader need not wait for the pipe to end."""
-    from nmt.text.lines import decode_line
-    from nmt.translator import MAX_SOURCE_CHARACTERS
-
-    waiting: queue.Queue[bytes | None] = queue.Queue(size)
-    limit = 4 * (MAX_SOURCE_CHARACTERS + 1)  # a character has up to four bytes
-    failures: list[Exception] = []
-    threading.Thread(target=_read, args=(_lines(file, limit), path, waiting, failures), daemon=True).start()
-    ended = False
-    while not ended:
-        window: list[str] = []
-        raw = waiting.get()
-        while raw is not None:
-            window.append(decode_line(raw))
-            if len(window) == size:
-                break
-            try:
-                raw = waiting.get(timeout=PATIENCE)
-            except queue.Empty:
-                break
-        ended = raw is None
-        if window:
-            yield window
-    for error in failures:
-        raise error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.model.products import Prepare, Product, plain
+
 
 class TokenEmbedding(nn.Module):
     """A vector for each token: ``[...] -> [..., E]``.
@@ -41,6 +43,18 @@ class OutputLayer(nn.Module):
         self.to_embedding = None if fits or tied is None else nn.Linear(features_size, tied.size, bias=False)
         self.weight = nn.Linear(features_size, vocab_size).weight if tied is None else tied.weight
         self.bias = nn.Parameter(self.weight.new_zeros(vocab_size))
+        self._prepare: Prepare = plain
+        self._product: Product | None = None
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Multiply by prepared weights from now on, as `PreparedLinear` does."""
+        self._prepare = prepare
+        self._product = prepare(self.weight.detach(), self.bias.detach())
+
+    def over(self, tokens: Tensor) -> Product:
+        """The output layer for some of the tokens ``[C]``: ``[..., H] -> [..., C]``. Not for training."""
+        product = self._prepare(self.weight.detach()[tokens], self.bias.detach()[tokens])
+        return lambda features: product(self.narrow(features))
 
     def narrow(self, features: Tensor) -> Tensor:
         """``[..., H]`` -> what `weight` is multiplied with: ``[..., E]`` where tied and of another size."""
@@ -48,4 +62,5 @@ class OutputLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., H] -> [..., V]``."""
-        return F.linear(self.narrow(features), self.weight, self.bias)
+        rows = self.narrow(features)
+        return F.linear(rows, self.weight, self.bias) if self._product is None else self._product(rows)

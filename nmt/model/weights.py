@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from nmt.bounded import require_file
 from nmt.errors import UserError, reason_of
@@ -29,6 +31,14 @@ TYPES = ("F32", "F64", "F16", "BF16")
 
 SPARE_NUMBERS, SPARE_TENSORS = 1 << 20, 100
 """What a model may need to begin with beyond twice what its weights need."""
+
+_DRAWING = (
+    nn.init.kaiming_uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+)
 
 REMEDY = "use the recipe and the plugins that the model was trained with"
 
@@ -101,11 +111,41 @@ def no_larger_than(shapes: Mapping[str, Sequence[int]], path: Path) -> Iterator[
             hook.remove()
 
 
+class Unfilled(TorchFunctionMode):
+    """While it lasts, random numbers are not drawn into tensors: for a model whose weights are about to be loaded."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call what torch was asked for, unless it is a drawing of random numbers."""
+        kwargs = kwargs or {}
+        return (*args, *kwargs.values())[0] if func in _DRAWING else func(*args, **kwargs)
+
+
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Fill the tensors of `weights` in place from the file at `path`, memory-mapped.
+    """Fill the tensors of `weights` in place from the file at `path`.
 
     Raises UserError where the file is damaged, or its names or shapes are others.
     """
+    with torch.no_grad():
+        for name, stored in _stored(weights, path):
+            weights[name].copy_(stored)
+
+
+def map_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Let the tensors of `weights` be those in the file at `path`, memory-mapped: no copy is made, and what is never
+    read takes no memory. They must not be changed any more. Raises UserError as `load_weights`.
+    """
+    for name, stored in _stored(weights, path):
+        weights[name].data = stored.to(weights[name].dtype)
+
+
+def _stored(weights: Mapping[str, Tensor], path: Path) -> Iterator[tuple[str, Tensor]]:
+    """What the file holds for each of `weights`, which it must fit."""
     shapes = stored_shapes(path)
     for name in sorted(shapes.keys() ^ weights.keys()):
         problem = f"has the unknown weight {name!r}" if name in shapes else f"lacks the weight {name}"
@@ -114,9 +154,9 @@ def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         if shapes[name] != list(tensor.shape):
             raise UserError(f"{name} is {shapes[name]}, not {list(tensor.shape)}", REMEDY, place=str(path))
     try:
-        with safe_open(path, framework="pt") as stored, torch.no_grad():
-            for name, tensor in weights.items():
-                tensor.copy_(stored.get_tensor(name))
+        with safe_open(path, framework="pt") as stored:
+            for name in weights:
+                yield name, stored.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise _damaged(error, path) from error
 

@@ -31,6 +31,9 @@ MAX_BYTES = 1 << 27
 MAX_NBEST = 512
 """More segmentations than that sentencepiece doesn't list."""
 
+MANY = 256
+"""Texts that more than one thread is used for."""
+
 
 class Tokenizer:
     """A sentencepiece model."""
@@ -110,8 +113,9 @@ class Tokenizer:
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, as `encode`, on all cores."""
-        ids: list[list[int]] = self._processor.EncodeAsIds(list(texts))
+        """Token ids of each text, as `encode`; on all cores where there are many, for starting threads takes longer
+        than encoding a few."""
+        ids: list[list[int]] = self._processor.EncodeAsIds(list(texts), num_threads=1 if len(texts) < MANY else -1)
         return ids
 
     def sample(self, texts: Sequence[str], sampling: recipe.Sampling, seed: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 from folders import fond_of, small_model, small_recipe, write_folder
 
-from nmt.commands import translate
+from nmt.commands import reading, translate
 from nmt.translator import MAX_SOURCE_TOKENS
 
 Run = Callable[..., tuple[bytes, str]]
@@ -162,12 +162,12 @@ def test_the_time_and_length_of_very_long_lines_are_bounded(
 
 
 def test_a_line_of_many_megabytes_is_not_kept() -> None:
-    line = translate._Line(1000)
+    line = reading._Line(1000)
     line.add(b" " * 5000)
     for _ in range(1000):
         line.add(b"x" * 5000)
     assert bytes(line.kept) == b"x" * 1001
-    line = translate._Line(1000)
+    line = reading._Line(1000)
     line.add(b"1")
     line.add(b" " * 5000)
     assert len(line.kept) == 1000

@@ -1,0 +1,21 @@
+"""A model made ready for translating: its weights laid out for the processor."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nmt.model.products import Prepare, PreparedLinear
+from nmt.model.seq2seq import Seq2Seq
+
+
+def prepare(model: Seq2Seq, how: Prepare) -> None:
+    """Let every nn.Linear of the model, a plugin's too, and the output layer multiply by prepared weights.
+
+    The model can't be trained any more, nor its weights changed. Its cells should run step by step, for then their
+    products are those of their layers.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:  # a subclass may compute something else
+                setattr(module, name, PreparedLinear(child, how))
+    model.decoder.output.prepare(how)

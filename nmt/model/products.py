@@ -1,0 +1,150 @@
+"""Matrix products by weights that don't change any more, laid out once for the processor: for translating.
+
+oneDNN multiplies a few rows by weights in its own layout several times as fast as by plain ones, and a row's result
+is then the same to the last bit whatever other rows there are and however many threads share the work. Between
+products search runs in one thread: what MKL computes in several differs in the last bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nmt.errors import UserError
+
+WeightPrecision = Literal["fp32", "bf16", "int8"]
+"""What weights are multiplied in. States, softmax and scores are fp32 throughout."""
+
+Product = Callable[[Tensor], Tensor]
+"""``[R, I] -> [R, O]``, both fp32."""
+
+Prepare = Callable[[Tensor, Tensor | None], Product]
+"""A weight ``[O, I]`` and a bias ``[O]`` or None -> the product by them."""
+
+ROWS = 64
+"""How many rows oneDNN should expect. Always the same, for the layout that it chooses may depend on it."""
+
+SHARED = 1 << 24
+"""Multiplications in a product from which on threads share it: fewer are done before a second thread has begun."""
+
+
+def plain(weight: Tensor, bias: Tensor | None) -> Product:
+    """A product of torch's own."""
+    return lambda xs: F.linear(xs, weight, bias)
+
+
+def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) -> Prepare:
+    """How weights are prepared for a precision on a device; `threads` share a product that is large enough.
+
+    Without oneDNN, and on other devices than a processor, fp32 products are torch's own: right, but not equal to the
+    last bit in batches of other sizes. Raises UserError where the precision can't be had.
+    """
+    onednn = torch.backends.mkldnn.is_available()
+    if precision == "fp32" and not (onednn and device.type == "cpu"):
+        return plain
+    if device.type != "cpu":
+        raise UserError(f"precision {precision} is for processors, not for {device.type}", "use fp32")
+    if precision == "bf16" and not (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        raise UserError("precision bf16: this processor has no bf16 instructions", "use fp32")
+    # Without VNNI, pairs of products are added up in 16 bits, where they overflow.
+    if precision == "int8" and not (onednn and torch.cpu._is_vnni_supported()):
+        raise UserError("precision int8: this processor has no VNNI instructions", "use fp32")
+    layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
+
+    def prepare(weight: Tensor, bias: Tensor | None) -> Product:
+        product = layout(weight, bias)
+
+        def run(xs: Tensor) -> Tensor:
+            rows = xs.reshape(-1, xs.shape[-1])
+            if threads == 1 or rows.shape[0] * weight.numel() < SHARED:
+                found = product(rows)
+            else:
+                with in_threads(threads):
+                    found = product(rows)
+            return found.view(*xs.shape[:-1], -1)
+
+        return run
+
+    return prepare
+
+
+def _fp32(weight: Tensor, bias: Tensor | None) -> Product:
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    return functools.partial(_multiply, packed, bias)
+
+
+def _multiply(packed: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
+    return product
+
+
+def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
+    """Products of 8-bit mantissas, summed in fp32."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), ROWS)
+
+    def product(rows: Tensor) -> Tensor:
+        found = _multiply(packed, None, rows.bfloat16()).float()
+        return found if bias is None else found.add_(bias)
+
+    return product
+
+
+def _int8(weight: Tensor, bias: Tensor | None) -> Product:
+    """Integers with a scale for each output and for each row, so that no row changes another's; sums are exact.
+
+    An output's weights and a row are w = s · integer / 127 each, with s the greatest magnitude among them.
+    """
+    greatest = _greatest(weight)  # [O, 1]
+    packed = torch.ops.onednn.qlinear_prepack((weight / greatest * 127).round_().to(torch.int8), None)
+    scales = greatest.squeeze(1) / 127**2
+    zeros = torch.zeros(len(scales), dtype=torch.int64)
+    middle = torch.tensor(128.5)  # oneDNN is fast for unsigned rows alone: 128 is their zero, the half is for rounding
+
+    def product(rows: Tensor) -> Tensor:
+        greatest = _greatest(rows)  # [R, 1]
+        integers = torch.addcmul(middle, rows, 127 / greatest).to(torch.uint8)
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+            integers, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        found.mul_(greatest)
+        return found if bias is None else found.add_(bias)
+
+    return product
+
+
+def _greatest(rows: Tensor) -> Tensor:
+    """``[R, I] -> [R, 1]``: the greatest magnitude in each row, above 0."""
+    return rows.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
+
+
+class PreparedLinear(nn.Module):
+    """What takes an nn.Linear's place: the same product, by prepared weights.
+
+    `weight` and `bias` stay at hand for code that reads them.
+    """
+
+    def __init__(self, linear: nn.Linear, prepare: Prepare) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self._product = prepare(linear.weight.detach(), linear.bias if linear.bias is None else linear.bias.detach())
+
+    def forward(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., O]``."""
+        return self._product(xs)
+
+
+@contextmanager
+def in_threads(threads: int) -> Iterator[None]:
+    """So many threads for what torch computes in here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,95 @@
+"""Products by prepared weights: right, equal to the last bit for any rows and threads, or refused."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nmt.errors import UserError
+from nmt.model.products import Prepare, PreparedLinear, plain, prepare_for
+
+CPU = torch.device("cpu")
+SIZES = [(200, 64), (96, 100), (37, 50), (1, 3)]
+ERRORS = {"fp32": 1e-6, "bf16": 1e-2, "int8": 2e-2}
+"""Of each result, relative to the greatest."""
+
+
+def prepared(precision: str, threads: int = 1) -> Prepare:
+    try:
+        return prepare_for(precision, CPU, threads)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def weights(outputs: int, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(70, inputs)
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_a_prepared_product_is_the_product(precision: str, outputs: int, inputs: int) -> None:
+    weight, bias, xs = weights(outputs, inputs)
+    for given in (bias, None):
+        product = prepared(precision)(weight, given)
+        expected = plain(weight.double(), None if given is None else given.double())(xs.double())
+        found = product(xs)
+        assert found.dtype is torch.float32
+        assert (found - expected).abs().max() <= ERRORS[precision] * expected.abs().max()
+        assert torch.equal(product(xs.view(7, 10, inputs)), found.view(7, 10, outputs))
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_a_row_is_the_same_to_the_last_bit_among_any_others(precision: str, outputs: int, inputs: int) -> None:
+    weight, bias, xs = weights(outputs, inputs)
+    product = prepared(precision)(weight, bias)
+    together = product(xs)
+    for count in (1, 2, 3, 5, 8, 13, 40):
+        for first in (0, 17, 70 - count):
+            assert torch.equal(product(xs[first : first + count].clone()), together[first : first + count])
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+def test_threads_change_no_bit_of_a_large_product(precision: str) -> None:
+    torch.manual_seed(1)
+    weight, xs = torch.randn(2000, 512), torch.randn(40, 512)
+    alone = prepared(precision, 1)(weight, None)(xs)
+    try:
+        for threads in (2, 3):
+            assert torch.equal(prepared(precision, threads)(weight, None)(xs), alone)
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_rows_of_zeros_give_the_bias_and_nan_stays_nan(precision: str) -> None:
+    weight, bias, xs = weights(40, 30)
+    product = prepared(precision)(weight, bias)
+    assert product(torch.zeros(2, 30)).allclose(bias, atol=1e-2)
+    xs[1, 3] = float("nan")
+    found = product(xs[:3])
+    assert found[1].isnan().all()
+    assert found[[0, 2]].isfinite().all()
+
+
+def test_on_this_processor_weights_are_really_laid_out_anew_where_onednn_is_there() -> None:
+    there = torch.backends.mkldnn.is_available()
+    assert (prepare_for("fp32", CPU, 1) is plain) == (not there)
+
+
+def test_what_reads_the_weights_of_a_prepared_layer_finds_them() -> None:
+    linear = nn.Linear(4, 6)
+    layer = PreparedLinear(linear, prepared("fp32"))
+    assert layer.weight is linear.weight
+    assert layer.bias is linear.bias
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_low_precision_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    with pytest.raises(UserError, match=f"precision {precision}: this processor has no .* instructions; use fp32"):
+        prepare_for(precision, CPU, 1)
+    with pytest.raises(UserError, match="is for processors, not for meta; use fp32"):
+        prepare_for(precision, torch.device("meta"), 1)
