@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from nmt.cells.state import State, at_step
+from nmt.device import moved
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
@@ -38,7 +39,7 @@ def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, 
 
 def mask_of(lengths: Tensor, size: int, device: torch.device) -> Tensor:
     """``[B] -> [B, size]``, True where a sentence of that length has a token."""
-    return torch.arange(size, device=device) < lengths.to(device, non_blocking=True)[:, None]
+    return torch.arange(size, device=device) < moved(lengths, device)[:, None]
 
 
 def all_full(lengths: Tensor, size: int) -> bool:
@@ -59,7 +60,7 @@ def at_last(ys: Tensor, lengths: Tensor) -> Tensor:
     if all_full(lengths, ys.shape[1]):
         return ys[:, -1]
     rows = torch.arange(ys.shape[0], device=ys.device)
-    return ys[rows, lengths.to(ys.device) - 1]
+    return ys[rows, moved(lengths, ys.device) - 1]
 
 
 def reverse(xs: Tensor, lengths: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def reverse(xs: Tensor, lengths: Tensor) -> Tensor:
     if all_full(lengths, size):
         return xs.flip(1)
     steps = torch.arange(size, device=xs.device)
-    backwards = lengths.to(xs.device)[:, None] - 1 - steps  # [B, T], negative in the padding
+    backwards = moved(lengths, xs.device)[:, None] - 1 - steps  # [B, T], negative in the padding
     index = torch.where(backwards >= 0, backwards, steps)
     return xs[torch.arange(xs.shape[0], device=xs.device)[:, None], index]
 
