@@ -2,11 +2,12 @@
 
     python benchmarks/roofline.py [--size small] [--model FOLDER --source FILE] [--precision fp32,bf16,int8]
 
-Rates are per CPU second of one thread, of the products that torch itself offers; rows: 5 and 160 are beams of 5 for 1
-and 32 sentences, 64 a step of training, 1,024 a whole batch of it. The share of training (updates of the reference
-model with random weights, `--sentences` of 15 tokens) is of the fp32 or bf16 rate of large products; with a trained
-model and lines for it, so is that of search, whose operations are counted from the tokens that were written: five
-hypotheses for each, as if all went on to the end. With --device cuda, seconds are wall time: try 1,024 sentences.
+Rates are per CPU second of one thread, of the products that torch itself offers and of those by weights laid out once
+("prepared"), as search has them. Rows: 5 and 160 are beams of 5 for 1 and 32 sentences, 64 a step of training, 1,024 a
+whole batch of it. The share of training (updates of the reference model with random weights, `--sentences` of 15
+tokens) is of the fp32 or bf16 rate of large products; so is, with a trained model and lines for it, that of search,
+whose operations are counted from the tokens that were written: five hypotheses for each, as if all went on to the end.
+With --device cuda, seconds are wall time: try 1,024 sentences.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import torch
 from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser
 from reference import SIZES, Training, multiplied, random_batch, reference_model
 
+from nmt.model.products import WeightPrecision, prepare_for
 from nmt.model.seq2seq import build_model
 from nmt.recipe_file import read_run
 from nmt.text.lines import InvalidLines, read_lines
@@ -53,6 +56,13 @@ def product(precision: str, rows: int, inputs: int, outputs: int, device: str) -
     return lambda: torch.nn.functional.linear(x, weight)
 
 
+def prepared(precision: WeightPrecision, rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+    """One product of fp32 rows by weights that are laid out for it, as search makes them."""
+    x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+    multiply = prepare_for(precision, torch.device("cpu"), 1)(weight, None)
+    return lambda: multiply(x)
+
+
 def repeated(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> tuple[Callable[[], None], int]:
     """The call as often as makes `seconds` of it, and how often that is."""
     call()
@@ -74,12 +84,14 @@ def matrix_rates(arguments: argparse.Namespace, results: Results) -> dict[str, f
     precisions = arguments.precision.split(",")
     for name, (n, inputs, outputs) in shapes(arguments.size).items():
         calls = {kind: product(kind, n, inputs, outputs, arguments.device) for kind in precisions}
+        if arguments.device == "cpu":
+            calls |= {f"{kind} prepared": prepared(kind, n, inputs, outputs) for kind in precisions}
         made = {kind: repeated(call, arguments.seconds, clock) for kind, call in calls.items()}
         taken = medians(interleaved({kind: run for kind, (run, _) in made.items()}, arguments.rounds, clock=clock))
-        rates = {kind: 2e-9 * n * inputs * outputs * made[kind][1] / taken[kind] for kind in precisions}
+        rates = {kind: 2e-9 * n * inputs * outputs * made[kind][1] / seconds for kind, seconds in taken.items()}
         rows.append({"part": "products", "shape": name, **{kind: round(rate, 1) for kind, rate in rates.items()}})
         results.add(rows[-1])
-    results.show({"shape": "giga-operations a CPU second", **{kind: kind for kind in precisions}}, rows)
+    results.show({"shape": "giga-operations a CPU second", **{kind: kind for kind in rates}}, rows)
     return {kind: float(str(rows[0][kind])) for kind in precisions}
 
 
@@ -131,7 +143,9 @@ def search_share(rates: dict[str, float], arguments: argparse.Namespace, results
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     source, target = multiplied(build_model(settings.model, *sizes, shared=settings.tokenizer.shared))
     rows: list[Row] = []
-    for kind, rate in rates.items():
+    for kind in get_args(WeightPrecision):
+        if kind not in rates:
+            continue
         translator = Translator.load(arguments.model, device=arguments.device, threads=1, precision=kind)
         search, clock = translator.searching(beam=BEAM), clock_of(arguments.device)
         seconds = []
@@ -143,7 +157,7 @@ def search_share(rates: dict[str, float], arguments: argparse.Namespace, results
         written = sum(len(best.target_pieces) + 1 for best, *_ in found)
         reached = 1e-9 * (read * source + BEAM * written * target) / statistics.median(seconds[1:])
         row: Row = {"part": "search", "what": f"beam {BEAM}, batches of {arguments.batch}", "precision": kind}
-        rows.append({**row, "rate": round(reached, 1), "share": round(reached / rate, 2)})
+        rows.append({**row, "rate": round(reached, 1), "share": round(reached / rates[kind], 2)})
         results.add(rows[-1])
     return rows
 
