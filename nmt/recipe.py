@@ -127,8 +127,8 @@ class Model(Section):
     """How the target is written."""
     initialization: Initialization = Initialization()
     """How parameters start."""
-    engine: Literal["auto", "loop"] = "auto"
-    """auto: each cell's fastest way along time; loop: always the plain loop of steps."""
+    engine: Literal["auto", "loop", "gathered"] = "auto"
+    """auto: each cell's fastest way along time; loop: the plain loop of steps; gathered: with products prepared."""
 
 
 class Optimizer(Section):

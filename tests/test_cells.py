@@ -193,7 +193,7 @@ def test_noise_is_drawn_once_a_sequence_and_given_out_step_by_step() -> None:
     noise = stack.noise(4, 6)
     outputs = []
     for t in range(6):
-        y, state = stack.step(xs[:, t], state, at_step(noise, t))
+        y, state = stack.step(stack.project(xs[:, t]), state, at_step(noise, t))
         outputs.append(y)
     assert close(unrolled, engines.cleared(torch.stack(outputs, 1), LENGTHS))
     assert not torch.equal(noise[0][0][:, 0], noise[0][0][:, 1])

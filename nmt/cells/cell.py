@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from nmt.cells.state import Noise, State
 class Cell(nn.Module, ABC):
     """One step of a recurrence.
 
-    An author writes the constructor and `step`; then, where it pays, `project`, `noise` and `unroll`. Direction,
-    depth, residuals, dropout between layers, padding, beams and checkpoints are the framework's business.
+    An author writes the constructor and `step`; then, where it pays, `project` (with `input_layer`), `noise` and
+    `unroll`. Direction, depth, residuals, dropout between layers, padding, beams and checkpoints are the framework's
+    business.
 
     Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and
     knows neither the time nor the length; shapes and types of the state never change; `project` treats positions
@@ -24,6 +26,9 @@ class Cell(nn.Module, ABC):
     parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size` rows for
     each gate.
     """
+
+    lasting: ClassVar[bool] = True
+    """Whether it is there for many batches, so that preparing something for it may pay."""
 
     def __init__(self, input_size: int, hidden_size: int, *, state_shapes: tuple[tuple[int, ...], ...]) -> None:
         super().__init__()
@@ -34,6 +39,13 @@ class Cell(nn.Module, ABC):
     def project(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., G]``: the part of a step that needs no state, computed for all steps at once."""
         return xs
+
+    def input_layer(self) -> nn.Linear | None:
+        """The layer that `project` is, where it is that and nothing else: ``project(xs) = layer(xs)``.
+
+        With input feeding, the embeddings' part of its product is then computed for all steps at once.
+        """
+        return None
 
     @abstractmethod
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
@@ -66,4 +78,4 @@ class Cell(nn.Module, ABC):
 
         Override it to be faster; never to be different: the plain loop is the reference.
         """
-        return engines.loop(self, xs, lengths, state)
+        return engines.by_steps(self, xs, lengths, state)

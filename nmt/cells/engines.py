@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from nmt.cells.state import State, at_step
+from nmt.cells.gathered import Gathering
+from nmt.cells.state import Noise, State, at_step
 from nmt.device import moved
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
+
+
+WORTH_GATHERING = 1 << 19
+"""Elements of a weight from which on it pays: 1024 x 512, say. Measured with 64 rows; below, nothing is gained."""
 
 
 class Unroll(Protocol):
@@ -27,7 +32,7 @@ class Unroll(Protocol):
         """Run the cell over all steps."""
 
 
-def choose(engine: Literal["auto", "loop"]) -> Unroll:
+def choose(engine: Literal["auto", "loop", "gathered"]) -> Unroll:
     """The recipe's `engine` as a function."""
     return ENGINES[engine]
 
@@ -77,7 +82,25 @@ def reverse(xs: Tensor, lengths: Tensor) -> Tensor:
 def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
     """The reference: the input projected for all steps at once, then one `step` after another."""
     projected = cell.project(cleared(xs, lengths))  # [B, T, G]
-    noise = cell.noise(xs.shape[0], xs.shape[1])
+    return _steps(cell, projected, cell.noise(*xs.shape[:2]), lengths, state)
+
+
+def by_steps(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+    """The fastest way for a cell that has none of its own: on a CPU, large weights are gathered."""
+    if xs.device.type == "cpu":
+        return gathered(cell, xs, lengths, state, smallest=WORTH_GATHERING)
+    return loop(cell, xs, lengths, state)
+
+
+def gathered(cell: Cell, xs: Tensor, lengths: Tensor, state: State, *, smallest: int = 0) -> tuple[Tensor, State]:
+    """The loop with weights of `smallest` elements and more laid out once and their gradients gathered."""
+    projected = cell.project(cleared(xs, lengths))  # [B, T, G]
+    noise = cell.noise(*xs.shape[:2])
+    with Gathering(smallest):
+        return _steps(cell, projected, noise, lengths, state)
+
+
+def _steps(cell: Cell, projected: Tensor, noise: Noise, lengths: Tensor, state: State) -> tuple[Tensor, State]:
     outputs: list[Tensor] = []
     states: list[State] = []
     for t, step in enumerate(projected.unbind(1)):
@@ -85,14 +108,14 @@ def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor,
         outputs.append(output)
         states.append(state)
     ys = cleared(torch.stack(outputs, 1), lengths)  # [B, T, H]
-    if all_full(lengths, xs.shape[1]):
+    if all_full(lengths, len(outputs)):
         return ys, state
     final = tuple(at_last(torch.stack(tensors, 1), lengths) for tensors in zip(*states, strict=True))
     return ys, final
 
 
-ENGINES: dict[str, Unroll] = {"auto": own, "loop": loop}
-"""What a recipe's `model.engine` may be: each cell's own fastest way, or always the loop."""
+ENGINES: dict[str, Unroll] = {"auto": own, "loop": loop, "gathered": gathered}
+"""What a recipe's `model.engine` may be: each cell's own fastest way, or always the same."""
 
 Kernel = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
 """A fused recurrence: data and batch sizes as in a PackedSequence (or ``[B, T, I]`` and None) and a state with a

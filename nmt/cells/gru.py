@@ -31,6 +31,10 @@ class GRUCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 3H]`` and (h,) -> h' and (h',)."""
         (h,) = state

@@ -104,14 +104,30 @@ class CellStack(Cell):
         """Each cell's own."""
         return tuple(cell.noise(rows, steps) for cell, _ in self._each())
 
+    def project(self, xs: Tensor) -> Tensor:
+        """``[..., I] -> [..., G]``: the bottom cell's."""
+        return self._bottom().project(xs)
+
+    def input_layer(self) -> nn.Linear | None:
+        """The bottom cell's."""
+        return self._bottom().input_layer()
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
-        """``[B, I]`` and the state -> the top cell's output ``[B, H]`` and the next state."""
+        """The bottom cell's projection ``[B, G]`` and the state -> the top cell's output ``[B, H]``, the next state."""
         masks = iter(cast(tuple[Noise, ...], noise))  # in the cells' order; spent at once when decoding
-        return self._climb(projected, state, lambda cell, x, part: cell.step(cell.project(x), part, next(masks, ())))
+        bottom = self._bottom()
+
+        def run(cell: Cell, x: Tensor, part: State) -> tuple[Tensor, State]:
+            return cell.step(x if cell is bottom else cell.project(x), part, next(masks, ()))
+
+        return self._climb(projected, state, run)
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, one cell after the other."""
         return self._climb(xs, state, lambda cell, below, part: self._unroll(cell, below, lengths, part))
+
+    def _bottom(self) -> Cell:
+        return cast(Cell, self.cells[0])
 
     def _each(self) -> list[tuple[Cell, slice]]:
         """The cells, each with its part of the state."""

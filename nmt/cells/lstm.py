@@ -35,6 +35,10 @@ class LSTMCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 4H]`` and (h, c) -> h' and (h', c')."""
         h, c = state

@@ -18,6 +18,7 @@ from nmt.cells.state import Noise, State
 from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
+from nmt.model.feeding import Feeding, Read
 from nmt.model.readout import Readout
 from nmt.model.start import Start
 from nmt.options import AttentionChoice, CellChoice, Choice
@@ -96,33 +97,48 @@ class RecurrentDecoder(Decoder):
 
     def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""
+        x = self._embed(tokens)  # [R, E]
+        projected = self.bottom.project(torch.cat([x, *self._parts(state)[3]], -1))
+        return self._finish(projected, state, memory, noise, lambda h, context: self.readout(h, context, x))
+
+    def _finish(self, projected: Tensor, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
+        """A step, from the bottom cell's projected input ``[R, G]`` on."""
         bottom_noise, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
         bottom, top, attended, fed = self._parts(state)
-        x = self._embed(tokens)  # [R, E]
-        h, bottom = self.bottom.step(torch.cat([x, *fed], -1), bottom, bottom_noise)
+        h, bottom = self.bottom.step(projected, bottom, bottom_noise)
         query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
         context, weights, attended = self.attention.step(query, attended, memory)
         context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
         if self.top is not None:
             h = F.dropout(h, self._dropout, self.training)
-            h, top = self.top.step(torch.cat([h, context], -1), top, top_noise)
-        features = F.dropout(self.readout(h, context, x), self._dropout, self.training)
+            h, top = self.top.step(self.top.project(torch.cat([h, context], -1)), top, top_noise)
+        features = F.dropout(read(h, context), self._dropout, self.training)
         return Decoded(features, (*bottom, *top, *attended, *((features,) if fed else ())), weights)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
-        """As `Decoder.forward`: a layer at a time over all steps, or with input feeding a step at a time."""
-        if self._input_feeding:
-            return self.forward_stepwise(tokens, memory)
-        bottom, top, _, _ = self._parts(self.initial_state(memory))
+        """As `Decoder.forward`: a layer at a time over all steps; with input feeding, step after step of all layers."""
+        state = self.initial_state(memory)
         # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
         lengths = torch.full((tokens.shape[0],), tokens.shape[1])
         xs = self._embed(tokens)  # [B, T, E]
+        if self._input_feeding:
+            features, _ = self.unroll(self._feeding(memory), xs, lengths, state)
+            return features
+        bottom, top, _, _ = self._parts(state)
         hs, _ = self.bottom.unroll(xs, lengths, bottom)  # [B, T, H]
         contexts, _ = self.attention(hs, memory)  # [B, T, D]
         if self.top is not None:
             hs = F.dropout(hs, self._dropout, self.training)
             hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, top)
         return F.dropout(self.readout(hs, contexts, xs), self._dropout, self.training)
+
+    def _feeding(self, memory: Memory) -> Feeding:
+        """The steps over one batch's memory as a recurrence."""
+
+        def finish(projected: Tensor, state: State, noise: Noise, read: Read) -> Decoded:
+            return self._finish(projected, state, memory, noise, read)
+
+        return Feeding(self.bottom, self.readout, self.features_size, self.noise, finish)
 
     def _parts(self, state: State) -> tuple[State, State, State, State]:
         """The state of the bottom stack, of the top stack, of the attention, and the features fed back."""

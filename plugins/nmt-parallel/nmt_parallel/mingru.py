@@ -33,6 +33,10 @@ class MinGRUCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 2H]`` and (h,) -> h' and (h',)."""
         a, b = self._coefficients(projected)

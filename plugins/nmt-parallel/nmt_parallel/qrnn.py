@@ -57,6 +57,10 @@ class QRNNCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, k · 3H]`` and (c, what is pending ``[B, k - 1, 3H]``) -> h' and the next state."""
         c, pending = state

@@ -32,6 +32,10 @@ class IndRNNCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, H]`` and (h,) -> h' and (h',)."""
         h = self._nonlinearity(torch.addcmul(projected, self.recurrent, state[0]))

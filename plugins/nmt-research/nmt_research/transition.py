@@ -50,6 +50,10 @@ class TransitionCell(Cell):
         """The first cell's."""
         return next(self._cells()).project(xs)
 
+    def input_layer(self) -> nn.Linear | None:
+        """The first cell's."""
+        return next(self._cells()).input_layer()
+
     def noise(self, rows: int, steps: int) -> Noise:
         """Each cell's own."""
         return tuple(cell.noise(rows, steps) for cell in self._cells())

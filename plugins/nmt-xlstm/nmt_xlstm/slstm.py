@@ -63,6 +63,10 @@ class SLSTMCell(Cell):
         projected: Tensor = self.input(xs)
         return projected
 
+    def input_layer(self) -> nn.Linear:
+        """W and b."""
+        return self.input
+
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 4H]`` and (h, (c, n, m)) -> h' and the next state."""
         h, memory = state
