@@ -64,12 +64,12 @@ def trained(item: Tool, folder: Path, data: Prepared, arguments: argparse.Namesp
     progress = re.compile(item.file["progress"])
     command = [*fill(item.file["train"], values), *item.words]
     found = item.run(command, folder, "train.log", marked=lambda line: progress.search(line) is not None)
-    tokens, seconds = window(
-        found.marks, progress, arguments.skip, data.target_tokens * arguments.sentences / data.pairs
-    )
+    mean = data.target_tokens * arguments.sentences / data.pairs
+    tokens, seconds, wall = window(found.marks, progress, arguments.skip, mean)
     return {
         "threads": arguments.threads,
         "tokens_per_cpu_second": round(tokens / seconds, 1),
+        "tokens_per_wall_second": round(tokens / wall, 1),
         "tokens": round(tokens),
         "cpu_seconds": round(found.cpu_seconds, 2),
         "peak_mebibytes": round(found.peak_mebibytes),
@@ -107,7 +107,16 @@ def summarize(rounds: Mapping[str, Sequence[Row]], speed: str, others: Mapping[s
         }
         row |= {key: statistics.median(float(str(each[key])) for each in found) for key in others if key in found[0]}
         rows.append({**row, "ratio": round(ratio, 2)})
-    results.show({"tool": "tool", speed: speed.replace("_", " "), "range": "range", "ratio": "ratio", **others}, rows)
+    results.show(
+        {
+            "tool": "tool",
+            speed: speed.replace("_", " "),
+            "range": "range",
+            "ratio": f"times {rows[0]['tool']}",
+            **others,
+        },
+        rows,
+    )
 
 
 def model(tools: Sequence[Tool], data: Prepared, arguments: argparse.Namespace, results: Results) -> None:

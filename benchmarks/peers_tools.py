@@ -91,8 +91,8 @@ def tool(label: str, arguments: argparse.Namespace) -> Tool:
     return Tool(label, tuple(words), model, file, environment)
 
 
-def window(marks: Sequence[Mark], progress: re.Pattern[str], skip: int, mean: float) -> tuple[float, float]:
-    """Target tokens and CPU seconds from the first progress line behind `skip` updates to the last.
+def window(marks: Sequence[Mark], progress: re.Pattern[str], skip: int, mean: float) -> tuple[float, float, float]:
+    """Target tokens, CPU seconds and wall seconds from the first progress line behind `skip` updates to the last.
 
     The groups of a line say how many tokens there were: `total` since the beginning; `each` an update since the line
     before; `rate` a second in the `seconds` since then. Where they don't, it is the corpus's mean.
@@ -111,7 +111,8 @@ def window(marks: Sequence[Mark], progress: re.Pattern[str], skip: int, mean: fl
             tokens += after["rate"] * after["seconds"]
         else:
             tokens += after.get("each", mean) * updates
-    return tokens, max(found[-1][0].cpu_seconds - found[0][0].cpu_seconds, 1e-9)
+    first, last = found[0][0], found[-1][0]
+    return tokens, max(last.cpu_seconds - first.cpu_seconds, 1e-9), last.wall_seconds - first.wall_seconds
 
 
 def newest(folder: Path, pattern: str) -> str:
