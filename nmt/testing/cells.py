@@ -182,6 +182,17 @@ def project_treats_positions_and_rows_alike(subject: Subject) -> None:
         )
 
 
+def its_input_layer_is_all_that_project_is(subject: Subject) -> None:
+    """Where it names one; with input feeding, parts of that layer take the place of `project`."""
+    cell = subject.make()
+    layer, xs = cell.input_layer(), some_input()
+    expect(
+        layer is None or same(layer(xs), cell.project(xs)),
+        "project gives something else than the layer that input_layer names",
+        "name a layer only where project is that layer and nothing else; else return None",
+    )
+
+
 def a_whole_step_is_project_and_step(subject: Subject) -> None:
     """`forward` is what search calls."""
     cell = subject.make()
@@ -244,6 +255,7 @@ STEP_CHECKS: tuple[Callable[[Subject], None], ...] = (
     a_step_depends_on_nothing_but_what_it_is_given,
     a_row_depends_on_that_row_alone,
     project_treats_positions_and_rows_alike,
+    its_input_layer_is_all_that_project_is,
     a_whole_step_is_project_and_step,
     noise_is_drawn_for_training_alone,
     randomness_comes_from_noise_alone,
