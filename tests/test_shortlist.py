@@ -243,7 +243,7 @@ HARMS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 def test_a_faulty_file_is_refused_in_a_line(built: Built, saved: Path, harm: str) -> None:
     stored = load_file(saved)
     HARMS[harm](stored)
-    save_file(stored, saved, {"format": "1", "vocabularies": built[1].fingerprint()})
+    save_file(stored, saved, {"shortlist": f"1 {built[1].fingerprint()}"})
     with pytest.raises(UserError) as refused:
         loaded(saved, built[1])
     assert str(refused.value).startswith(f"{saved}: ")
@@ -265,7 +265,7 @@ def test_a_pipe_and_an_unknown_format_are_refused(built: Built, saved: Path, tmp
     for path in (tmp_path / "pipe", tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match=f"^{path}: damaged or unreadable "):
             loaded(path, built[1])
-    save_file(load_file(saved), saved, {"format": "2"})
+    save_file(load_file(saved), saved, {"shortlist": f"2 {built[1].fingerprint()}"})
     with pytest.raises(UserError, match="no shortlist of this version of nmt"):
         loaded(saved, built[1])
 

@@ -33,6 +33,8 @@ MULTIPLE = 8
 
 Ids = npt.NDArray[np.int32]
 
+_DESCRIBED = "shortlist"
+"""Key of the file's one description, its format and the vocabularies: several would stand in any order."""
 _FORMAT = "1"
 _REMEDY = "build it again: nmt-data shortlist RUN"
 
@@ -78,10 +80,11 @@ class Shortlist:
         doesn't fit.
         """
         arrays, described = _read(path, source_vocab_size, target_vocab_size)
-        if described.get("format") != _FORMAT:
+        version, _, built_for = described.partition(" ")
+        if version != _FORMAT:
             raise UserError("is no shortlist of this version of nmt", _REMEDY, place=str(path))
         try:
-            made = cls(**arrays, vocabularies=described.get("vocabularies", ""))
+            made = cls(**arrays, vocabularies=built_for)
         except ValueError as error:
             raise UserError(f"damaged ({error})", _REMEDY, place=str(path)) from error
         if made.ranked.max(initial=0) >= target_vocab_size:
@@ -94,7 +97,7 @@ class Shortlist:
         """Write it to a file, whole or not at all."""
         arrays = {"ranked": self.ranked, "always": self.always, "offsets": self.offsets, "ids": self.ids}
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        checkpoints.write_bytes(path, save(tensors, {"format": _FORMAT, "vocabularies": self.vocabularies}))
+        checkpoints.write_bytes(path, save(tensors, {_DESCRIBED: f"{_FORMAT} {self.vocabularies}"}))
 
     def candidates(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """What the translations of these source sentences may be made of, given as ids with or without end marks.
@@ -120,7 +123,7 @@ def _among(ids: Ids, known: Ids) -> bool:
     return bool(np.isin(ids, known).all())
 
 
-def _read(path: Path, source_vocab_size: int, target_vocab_size: int) -> tuple[dict[str, Ids], dict[str, str]]:
+def _read(path: Path, source_vocab_size: int, target_vocab_size: int) -> tuple[dict[str, Ids], str]:
     """The arrays of the file at `path`, none of them larger than the vocabularies allow, and what it says of itself."""
     most = {
         "ranked": target_vocab_size,
@@ -138,6 +141,7 @@ def _read(path: Path, source_vocab_size: int, target_vocab_size: int) -> tuple[d
         raise UserError("has more entries than the vocabularies allow", _REMEDY, place=str(path))
     try:
         with safe_open(path, framework="pt") as stored:
-            return {name: stored.get_tensor(name).numpy() for name in most}, stored.metadata() or {}
+            described: str = (stored.metadata() or {}).get(_DESCRIBED, "")
+            return {name: stored.get_tensor(name).numpy() for name in most}, described
     except (SafetensorError, OSError) as error:
         raise UserError(f"damaged or unreadable ({reason_of(error)})", _REMEDY, place=str(path)) from error

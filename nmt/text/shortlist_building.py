@@ -39,7 +39,7 @@ SPACE = "\u2581"
 Ids = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
-Row = tuple[Places, Values]
+Row = tuple[Ids, npt.NDArray[np.float32]]
 """Target pieces, the likeliest first, and their probabilities."""
 
 
@@ -144,20 +144,23 @@ def _ranges(begins: Places, ends: Places) -> Places:
 
 def _sample(store: TokenStore, vocab_size: int) -> _Sample:
     """All pairs, or as many, evenly spread, as the bounds allow."""
-    stride = _stride(store.source.lengths, store.target.lengths)
-    rows = np.arange(0, len(store), stride)
+    rows = np.arange(0, len(store), _stride(store.source.lengths, store.target.lengths))
     step = max(1, PORTION // 32)
-    parts = [_pieces(store.source, rows[start : start + step], vocab_size) for start in range(0, len(rows), step)]
-    pieces = np.concatenate([pieces for pieces, _ in parts])
-    sentences = np.concatenate([held + index * step for index, (_, held) in enumerate(parts)])
-    order = np.argsort(pieces, kind="stable")
-    targets = [_tokens(store.target, rows[start : start + step]) for start in range(0, len(rows), step)]
-    return _Sample(
-        sentences[order].astype(np.int32),
-        np.concatenate([[0], np.cumsum(np.bincount(pieces, minlength=vocab_size))]),
-        np.concatenate(targets),
-        np.concatenate([[0], np.cumsum(store.target.lengths[rows], dtype=np.int64)]),
-    )
+    portions = [(start, rows[start : start + step]) for start in range(0, len(rows), step)]
+    begins = np.zeros(vocab_size + 1, np.int64)
+    offsets = np.concatenate([[0], np.cumsum(store.target.lengths[rows], dtype=np.int64)])
+    targets = np.empty(offsets[-1], np.int32)
+    for start, chosen in portions:
+        begins[1:] += np.bincount(_pieces(store.source, chosen)[0], minlength=vocab_size)
+        targets[offsets[start] : offsets[start + len(chosen)]] = _tokens(store.target, chosen)
+    begins = np.cumsum(begins)
+    free, sentences = begins[:-1].copy(), np.empty(begins[-1], np.int32)
+    for start, chosen in portions:
+        pieces, held = _pieces(store.source, chosen)
+        among_equals = np.arange(len(pieces)) - np.searchsorted(pieces, pieces)
+        sentences[free[pieces] + among_equals] = start + held
+        free += np.bincount(pieces, minlength=vocab_size)
+    return _Sample(sentences, begins, targets, offsets)
 
 
 def _stride(source_lengths: Ids, target_lengths: Ids) -> int:
@@ -174,18 +177,18 @@ def _tokens(side: Side, rows: Places) -> Ids:
     return np.asarray(side.tokens[_ranges(side.offsets[rows], side.offsets[rows + 1])], np.int32)
 
 
-def _pieces(side: Side, rows: Places, vocab_size: int) -> tuple[Ids, Ids]:
-    """The pieces of these sentences, each once a sentence, and which of the sentences it is."""
+def _pieces(side: Side, rows: Places) -> tuple[Places, Places]:
+    """The pieces of these sentences, each once a sentence, rising; and which of the sentences it is, rising as well."""
     owners = np.repeat(np.arange(len(rows)), side.lengths[rows])
-    sentences, pieces = np.divmod(np.unique(owners * vocab_size + _tokens(side, rows)), vocab_size)
-    return pieces.astype(np.int32), sentences.astype(np.int32)
+    found: Places = np.unique(_tokens(side, rows).astype(np.int64) * len(rows) + owners)
+    return found // len(rows), found % len(rows)
 
 
 def _learnt(sample: _Sample, source_vocab_size: int, target_vocab_size: int, kept: int) -> Sequence[Row]:
     """Each source piece's likeliest translations, up to `kept`."""
-    distinct = np.bincount(sample.sentences, minlength=len(sample.offsets) - 1)
-    denominators = np.repeat(distinct, np.diff(sample.offsets)).astype(np.float32)
-    everything = np.arange(target_vocab_size), np.ones(target_vocab_size)
+    distinct = np.bincount(sample.sentences, minlength=len(sample.offsets) - 1).astype(np.float32)
+    denominators = np.repeat(distinct, np.diff(sample.offsets))
+    everything = np.arange(target_vocab_size, dtype=np.int32), np.ones(target_vocab_size, np.float32)
     rows: list[Row] = [everything] * source_vocab_size
     with tqdm(total=ITERATIONS * source_vocab_size, unit=" pieces", desc="learning", disable=None, leave=False) as bar:
         for _ in range(ITERATIONS):
@@ -209,7 +212,7 @@ def _improved(sample: _Sample, piece: int, row: Values, denominators: npt.NDArra
         np.add.at(counts, targets, row[targets] / denominators[places])
     found = np.flatnonzero(counts)
     best = found[np.argsort(-counts[found], kind="stable")[:kept]]
-    return best, counts[best] / max(counts.sum(), FLOOR)
+    return best.astype(np.int32), (counts[best] / max(counts.sum(), FLOOR)).astype(np.float32)
 
 
 def _dense(row: Row, vocab_size: int) -> Values:
