@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser, ran, ratios
-from reference import SIZES, Training, random_batch, reference_model, searched
+from reference import SIZES, Training, prepared_model, random_batch, reference_model, searched
 
 COMMAND = (sys.executable, "-c", "from nmt.commands.train import main; raise SystemExit(main())")
 REPORT = re.compile(r'"event": "report"')
@@ -48,7 +48,7 @@ class Case:
 
     def search(self, size: str, device: str) -> tuple[Callable[[], object], int]:
         """Translating a batch, and the target tokens written."""
-        model = reference_model(size, vocabulary=self.vocabulary).to(device)
+        model = prepared_model(size, vocabulary=self.vocabulary, device=device)
         batch = random_batch(self.sentences, self.length, self.vocabulary)
         return lambda: searched(model, batch, self.beam), self.sentences * self.length
 

@@ -8,6 +8,8 @@ import numpy
 import torch
 
 from nmt import recipe
+from nmt.model.prepared import prepare
+from nmt.model.products import prepare_for
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.recipe import Search
@@ -25,17 +27,31 @@ SIZES = {  # the encoder's is that of one direction
 MARKS = 4
 
 
-def reference_model(size: str, *, input_feeding: bool = True, vocabulary: int | None = None) -> Seq2Seq:
+def reference_model(
+    size: str, *, input_feeding: bool = True, vocabulary: int | None = None, engine: str = "auto"
+) -> Seq2Seq:
     """Small: 13.2 million parameters with input feeding; big: 69.5 million."""
     sizes, dropout = SIZES[size], {"dropout": 0.2, "embedding_dropout": 0.2}
     encoder = {"hidden_size": sizes["encoder"], "layers": sizes["layers"], "bidirectional": True, **dropout}
     decoder = {"hidden_size": sizes["decoder"], "layers": sizes["layers"], "input_feeding": input_feeding, **dropout}
-    settings = recipe.Model(
-        embedding_size=sizes["embedding"], encoder=Choice("recurrent", encoder), decoder=Choice("recurrent", decoder)
+    settings = recipe.Model.model_validate(
+        {
+            "embedding_size": sizes["embedding"],
+            "encoder": Choice("recurrent", encoder),
+            "decoder": Choice("recurrent", decoder),
+            "engine": engine,
+        }
     )
     torch.manual_seed(1)
     words = vocabulary or sizes["vocabulary"]
     return build_model(settings, words, words, shared=True)
+
+
+def prepared_model(size: str, *, vocabulary: int | None = None, device: str = "cpu") -> Seq2Seq:
+    """The same, made ready for translating in fp32 on one thread, as `Translator.load` does."""
+    model = reference_model(size, vocabulary=vocabulary, engine="loop").to(device).eval()
+    prepare(model, prepare_for("fp32", torch.device(device), 1))
+    return model
 
 
 def random_batch(sentences: int, length: int, vocabulary: int) -> Batch:
@@ -65,7 +81,6 @@ def searched(model: Seq2Seq, batch: Batch, beam: int) -> Sequence[Sequence[objec
     """Translations of a batch as long as its sentences: hypotheses that end are as rare as any word."""
     length, device = batch.source.shape[1], next(model.parameters()).device
     settings = Search(beam=beam, max_length_ratio=0.0, max_length_extra=length, min_length_ratio=1.0)
-    model.eval()
     with torch.inference_mode():
         encoded = model.encoder(batch.source.to(device), batch.source_lengths)
         return beam_search(model.decoder, encoded, settings, Marks(1, 3, (0, 2)))
