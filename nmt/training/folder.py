@@ -54,6 +54,8 @@ def claimed(folder: Path, recipe: Recipe, accept: Sequence[str], say: Callable[[
             if path.exists():
                 for change in _changes(path, read_recipe(path), recipe, accept):
                     say(f"{change}: accepted")
+            elif checkpoints.listed(folder):  # of whatever recipe, and with whatever tokenizers
+                raise UserError("has checkpoints but no recipe.yaml", "restore it, or choose --out", place=str(folder))
             yield path.exists()
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK]:

@@ -231,6 +231,14 @@ def test_what_a_kill_behind_the_last_save_left_undone_is_done_by_the_next_start(
     assert contents(trained) == expected
 
 
+def test_checkpoints_without_their_recipe_are_not_gone_on_from(trained: Path, small_recipe: Make) -> None:
+    (trained / "recipe.yaml").unlink()
+    before = contents(trained)
+    with pytest.raises(UserError, match=r"has checkpoints but no recipe\.yaml; restore it, or choose --out"):
+        train(small_recipe("train.keep_last=3"), out=trained)
+    assert contents(trained) == before
+
+
 def first_format(checkpoint: Path) -> None:
     manifest = json.loads((checkpoint / checkpoints.MANIFEST).read_text())
     (checkpoint / checkpoints.MANIFEST).write_text(json.dumps(manifest["files"], indent=1))
