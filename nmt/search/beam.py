@@ -14,7 +14,7 @@ from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.candidates import best
 from nmt.search.hypothesis import Hypothesis, Marks
-from nmt.search.sentence import Sentence, Survivor
+from nmt.search.sentence import Beam, Sentence
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Live:
     """``[N, 1, C]``, the tokens that each sentence may use, where not all."""
 
 
-class _Beam:
+class _Search:
     """The search of one batch."""
 
     def __init__(self, decoder: Decoder, width: int, marks: Marks, limits: Limits | None, weights: bool) -> None:
@@ -76,14 +76,14 @@ class _Beam:
         found = best(self._following(live, decoded.features, length), live.log_p, 2 * self._width)
         tokens = found.tokens if self._limits is None else self._limits.tokens.to(found.tokens.device)[found.tokens]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
-        survivors = [
+        beams = [
             sentence.advance(*row)
             for sentence, *row in zip(
                 live.sentences, looked, found.log_p.tolist(), found.parents.tolist(), tokens.tolist(), strict=True
             )
         ]
-        kept = [row for row, going in enumerate(survivors) if going]
-        return self._survivors(live, decoded.state, kept, survivors) if kept else None
+        kept = [(row, beam) for row, beam in enumerate(beams) if beam is not None]
+        return self._survivors(live, decoded.state, kept) if kept else None
 
     def _following(self, live: _Live, features: Tensor, length: int) -> Tensor:
         """Log-probabilities ``[N, W, C]`` of every token behind every hypothesis."""
@@ -100,20 +100,18 @@ class _Beam:
                 log_p[row, :, self._end] = end
         return log_p
 
-    def _survivors(self, live: _Live, state: State, kept: list[int], survivors: list[list[Survivor]]) -> _Live:
+    def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Beam]]) -> _Live:
         """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is."""
         width, device = live.log_p.shape[1], live.log_p.device
-        index = torch.tensor([row * width + each.parent for row in kept for each in survivors[row]], device=device)
-        tokens = torch.tensor([each.token for row in kept for each in survivors[row]], device=device)
-        log_p = torch.tensor(
-            [[each.log_p for each in survivors[row]] for row in kept], dtype=live.log_p.dtype, device=device
-        )
+        index = torch.tensor([row * width + parent for row, beam in kept for parent in beam.parents], device=device)
+        tokens = torch.tensor([token for _, beam in kept for token in beam.tokens], device=device)
+        log_p = torch.tensor([beam.log_p for _, beam in kept], dtype=live.log_p.dtype, device=device)
         state = tuple(tensor.index_select(0, index) for tensor in state)
         if len(kept) == len(live.sentences):
             return _Live(live.sentences, live.memory, state, tokens, log_p, live.own)
-        rows = torch.tensor(kept)
+        rows = torch.tensor([row for row, _ in kept])
         own = None if live.own is None else live.own[rows.to(device)]
-        return _Live([live.sentences[row] for row in kept], live.memory.select(rows), state, tokens, log_p, own)
+        return _Live([live.sentences[row] for row, _ in kept], live.memory.select(rows), state, tokens, log_p, own)
 
 
 @torch.inference_mode()
@@ -135,10 +133,10 @@ def beam_search(
     RunError where the model gives NaN, or no translation any probability.
     """
     sentences = [Sentence(size, settings, n_best, marks) for size in encoded.lengths.tolist()]
-    beam = _Beam(decoder, max(settings.beam, n_best), marks, limits, weights)
-    live: _Live | None = beam.start(encoded, sentences)
+    search = _Search(decoder, max(settings.beam, n_best), marks, limits, weights)
+    live: _Live | None = search.start(encoded, sentences)
     length = 0
     while live is not None:
         length += 1
-        live = beam.advance(live, length)
+        live = search.advance(live, length)
     return [sentence.best() for sentence in sentences]

@@ -17,23 +17,15 @@ MAX_TARGET_TOKENS = 4096
 """No hypothesis grows longer, whatever the settings and the source: time and memory are bounded."""
 
 
-class Node(NamedTuple):
-    """A hypothesis: its last token and the hypothesis before it."""
+class Beam(NamedTuple):
+    """Hypotheses to go on with, the best first, as many as the beam is wide; each list has an entry for each."""
 
-    token: int
-    before: Node | None
-    weights: Tensor | None
-    """``[S]``: what attention looked at in writing the token, where asked for."""
-
-
-class Survivor(NamedTuple):
-    """A continuation that search goes on with."""
-
-    log_p: float
-    """-inf for a place in the beam that nothing fills."""
-    parent: int
-    """Which hypothesis of the beam it goes on from."""
-    token: int
+    log_p: list[float]
+    """-inf for a place that no hypothesis fills."""
+    parents: list[int]
+    """Which hypothesis of the beam before it goes on."""
+    tokens: list[int]
+    """Its last."""
 
 
 class Sentence:
@@ -49,54 +41,64 @@ class Sentence:
         self._n_best = n_best
         self._width = max(settings.beam, n_best)
         self._end_mark = marks.end
-        self._beam = [Node(marks.begin, None, None)]
+        self._beams: list[Beam] = []
+        self._looked: list[Tensor] = []
         self._ended: list[Hypothesis] = []
 
     def advance(
         self, looked: Tensor | None, log_p: Sequence[float], parents: Sequence[int], tokens: Sequence[int]
-    ) -> list[Survivor]:
-        """Take the best continuations, the best first, and give those to go on with: as many as the beam is wide, or as
-        there are continuations; none where the sentence is done. `looked` ``[W, S]`` are the attention's weights.
+    ) -> Beam | None:
+        """Take the best continuations, the best first; the beam to go on with, or None where the sentence is done.
 
-        Raises RunError where the model gives NaN, or no translation any probability.
+        `looked` ``[W, S]`` are the attention's weights, where asked for. Raises RunError where the model gives NaN, or
+        no translation any probability.
         """
         if math.isnan(log_p[0]):
             raise RunError("the model computes no numbers but NaN", "its training has diverged; use another checkpoint")
-        going: list[Survivor] = []
+        if looked is not None:
+            self._looked.append(looked)
+        beam = Beam([], [], [])
+        width = min(self._width, len(log_p))
         for place, (total, parent, token) in enumerate(zip(log_p, parents, tokens, strict=True)):
-            if total == -math.inf:  # banned, or in a place of the beam that nothing fills
+            if total == -math.inf or len(beam.tokens) == width:  # banned, or behind the beam's end
                 break
             if token != self._end_mark:
-                going.append(Survivor(total, parent, token))
-            elif place < self._width:
-                self._end(total, parent, looked)
-        width = min(self._width, len(log_p))
-        going = (going + [Survivor(-math.inf, 0, self._end_mark)] * width)[:width]
-        if self._done(going[0].log_p):
-            return []
-        rows = [None] * len(self._beam) if looked is None else list(looked)
-        self._beam = [Node(token, self._beam[parent], rows[parent]) for _, parent, token in going]
-        return going
+                beam.log_p.append(total)
+                beam.parents.append(parent)
+                beam.tokens.append(token)
+            elif place < width:
+                self._end(total, parent)
+        if self._done(beam.log_p[0] if beam.log_p else -math.inf):
+            return None
+        empty = width - len(beam.tokens)
+        beam = Beam(
+            beam.log_p + [-math.inf] * empty, beam.parents + [0] * empty, beam.tokens + [self._end_mark] * empty
+        )
+        self._beams.append(beam)
+        return beam
 
     def best(self) -> list[Hypothesis]:
         """The `n_best` that have ended, the best first."""
         return sorted(self._ended, key=lambda hypothesis: -hypothesis.score)[: self._n_best]
 
-    def _end(self, log_p: float, parent: int, looked: Tensor | None) -> None:
-        node, tokens, weights = self._beam[parent], [], []
-        while node.before is not None:
-            tokens.append(node.token)
-            if node.weights is not None:
-                weights.append(node.weights[: self._size])
-            node = node.before
-        length = len(tokens) + 1  # with the end mark
+    def _end(self, log_p: float, row: int) -> None:
+        """Set aside the hypothesis in a `row` of the last beam, which ends here."""
+        length = len(self._beams) + 1  # with the end mark
+        weights = [self._looked[-1][row, : self._size]] if self._looked else []
+        tokens = []
+        for index in range(len(self._beams) - 1, -1, -1):
+            beam = self._beams[index]
+            tokens.append(beam.tokens[row])
+            row = beam.parents[row]
+            if self._looked:
+                weights.append(self._looked[index][row, : self._size])
         self._ended.append(
             Hypothesis(
                 tokens=tuple(reversed(tokens)),
                 score=log_p / normalizer(length, self._settings),
                 log_probability=log_p,
                 finished=length < self.longest,
-                weights=None if looked is None else torch.stack([*reversed(weights), looked[parent][: self._size]]),
+                weights=torch.stack(weights[::-1]) if weights else None,
             )
         )
 
