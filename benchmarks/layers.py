@@ -84,7 +84,7 @@ def candidates(
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--cells", default="lstm,gru,elman,mgu,layernorm-lstm", help="(default: %(default)s)")
-    options.add_argument("--engines", default=",".join(engines.ENGINES), help="(default: %(default)s)")
+    options.add_argument("--engines", default="auto,loop,gathered", help="(default: %(default)s)")
     options.add_argument("--sizes", default="256,512", help="units (default: %(default)s)")
     options.add_argument("--rows", type=int, default=64, help="sentences (default: %(default)s)")
     options.add_argument("--steps", type=int, default=30, help="tokens of the longest (default: %(default)s)")
@@ -109,11 +109,12 @@ def main() -> None:
                 "lengths": lengths,
                 "rows": arguments.rows,
                 "steps": arguments.steps,
+                "neighbours": neighbours.cores,
                 "milliseconds": middle[name] * 1000,
                 "ratio": ratio[name],
                 "equal_products": ratio[name] * reference / products(module),
             }
-            results.add(row, neighbours=neighbours.cores)
+            results.add(row)
     results.show(COLUMNS)
 
 

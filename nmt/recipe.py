@@ -127,8 +127,9 @@ class Model(Section):
     """How the target is written."""
     initialization: Initialization = Initialization()
     """How parameters start."""
-    engine: Literal["auto", "loop", "gathered"] = "auto"
-    """auto: each cell's fastest way along time; loop: the plain loop of steps; gathered: with products prepared."""
+    engine: Literal["auto", "loop", "gathered", "graph"] = "auto"
+    """auto: each cell's fastest way along time; loop: the plain loop of steps; gathered: the loop with its products
+    prepared; graph: the loop as CUDA graphs, checked against itself first."""
 
 
 class Optimizer(Section):

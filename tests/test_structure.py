@@ -28,6 +28,8 @@ ROWS = (
         "nmt.cells.cell",
         "nmt.cells.engines",
         "nmt.cells.gathered",
+        "nmt.cells.graphs",
+        "nmt.cells.padding",
         "nmt.cells.elman",
         "nmt.cells.gru",
         "nmt.cells.lstm",

@@ -14,11 +14,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from nmt.cells.gathered import Gathering
+from nmt.cells.graphs import Graphs, capture
+from nmt.cells.padding import all_full, at_last, cleared, mask_of, reverse
 from nmt.cells.state import Noise, State, at_step
-from nmt.device import moved
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
+
+__all__ = ["ENGINES", "Engine", "Unroll", "all_full", "at_last", "choose", "cleared", "fused", "mask_of", "reverse"]
+
+Engine = Literal["auto", "loop", "gathered", "graph"]
+"""What a recipe's `model.engine` may be."""
 
 
 WORTH_GATHERING = 1 << 19
@@ -32,51 +38,14 @@ class Unroll(Protocol):
         """Run the cell over all steps."""
 
 
-def choose(engine: Literal["auto", "loop", "gathered"]) -> Unroll:
-    """The recipe's `engine` as a function."""
-    return ENGINES[engine]
+def choose(engine: Engine) -> Unroll:
+    """The recipe's `engine` as a function; captures of `graph` are each model's own."""
+    return Graphs(capture, by_steps) if engine == "graph" else ENGINES[engine]
 
 
 def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
     """The cell's own `unroll`."""
     return cell.unroll(xs, lengths, state)
-
-
-def mask_of(lengths: Tensor, size: int, device: torch.device) -> Tensor:
-    """``[B] -> [B, size]``, True where a sentence of that length has a token."""
-    return torch.arange(size, device=device) < moved(lengths, device)[:, None]
-
-
-def all_full(lengths: Tensor, size: int) -> bool:
-    """Whether no sentence has padding. `lengths` are on the CPU, so nothing waits for a device."""
-    return bool((lengths == size).all())
-
-
-def cleared(xs: Tensor, lengths: Tensor) -> Tensor:
-    """``[B, T, ...]`` with zeros for padding."""
-    if all_full(lengths, xs.shape[1]):
-        return xs
-    mask = mask_of(lengths, xs.shape[1], xs.device)
-    return xs.masked_fill(~mask.view(*mask.shape, *[1] * (xs.dim() - 2)), 0.0)
-
-
-def at_last(ys: Tensor, lengths: Tensor) -> Tensor:
-    """``[B, T, ...] -> [B, ...]``: each sentence's own last step."""
-    if all_full(lengths, ys.shape[1]):
-        return ys[:, -1]
-    rows = torch.arange(ys.shape[0], device=ys.device)
-    return ys[rows, moved(lengths, ys.device) - 1]
-
-
-def reverse(xs: Tensor, lengths: Tensor) -> Tensor:
-    """``[B, T, ...]`` reversed within each sentence; padding stays at the end. Its own inverse."""
-    size = xs.shape[1]
-    if all_full(lengths, size):
-        return xs.flip(1)
-    steps = torch.arange(size, device=xs.device)
-    backwards = moved(lengths, xs.device)[:, None] - 1 - steps  # [B, T], negative in the padding
-    index = torch.where(backwards >= 0, backwards, steps)
-    return xs[torch.arange(xs.shape[0], device=xs.device)[:, None], index]
 
 
 def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -114,8 +83,8 @@ def _steps(cell: Cell, projected: Tensor, noise: Noise, lengths: Tensor, state: 
     return ys, final
 
 
-ENGINES: dict[str, Unroll] = {"auto": own, "loop": loop, "gathered": gathered}
-"""What a recipe's `model.engine` may be: each cell's own fastest way, or always the same."""
+ENGINES: dict[Engine, Unroll] = {"auto": own, "loop": loop, "gathered": gathered, "graph": Graphs(capture, by_steps)}
+"""Each cell's own fastest way, or always the same; a graph only on a GPU."""
 
 Kernel = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
 """A fused recurrence: data and batch sizes as in a PackedSequence (or ``[B, T, I]`` and None) and a state with a

@@ -1,0 +1,263 @@
+"""CUDA graphs of a cell's steps: a whole loop is one launch forward and one backward, where a loop has ten a step.
+
+Captures are kept by shape, so shapes are rounded up; the row that fills up is the last sentence's, and steps behind a
+sentence are padding like any other. A capture holds the numbers of one forward pass until its backward pass is done:
+a second call meanwhile goes by the loop. The capturing function is given, so that all this can be tested without a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nmt.cells.padding import at_last, cleared
+from nmt.cells.state import Noise, State, at_step
+
+if TYPE_CHECKING:
+    from nmt.cells.cell import Cell
+
+    Otherwise = Callable[[Cell, Tensor, Tensor, State], tuple[Tensor, State]]
+
+ROWS, STEPS = 16, 8
+"""Rows and steps are rounded up to multiples of these."""
+LONGEST = 128
+"""Steps of a capture at most: longer sentences are rare, and a capture holds memory for each step."""
+MOST = 32
+"""Captures kept at most."""
+AFTER = 2
+"""How often a shape goes by the loop before it is captured: what comes once isn't worth it."""
+LOG = logging.getLogger("nmt.engines")
+
+Steps = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+"""What is captured."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A forward pass and its backward pass; what either gives is overwritten by its next call."""
+
+    forward: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    """Inputs to outputs."""
+    backward: Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+    """The outputs' gradients to those of the inputs and then the parameters."""
+
+
+Capture = Callable[[Steps, Sequence[Tensor], Sequence[Tensor]], Captured]
+"""Captures a function of some inputs; its gradients also reach the parameters."""
+
+
+def capture(steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
+    """By torch.cuda: run three times on a stream of its own first, for libraries choose and allocate then."""
+    static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
+    every = [*static, *parameters]
+    wanted = [tensor for tensor in every if tensor.requires_grad] if torch.is_grad_enabled() else []
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            outputs = steps(static)
+            _gradients(outputs, wanted, [torch.zeros_like(output) for output in outputs])
+    torch.cuda.current_stream().wait_stream(stream)
+    ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(ahead):
+        outputs = steps(static)
+    incoming = [torch.zeros_like(output) for output in outputs]
+    found: dict[int, Tensor | None] = {}
+    if wanted:
+        with torch.cuda.graph(back, pool=ahead.pool()):
+            gradients = _gradients(outputs, wanted, incoming)
+        found = {id(tensor): gradient for tensor, gradient in zip(wanted, gradients, strict=True)}
+
+    def forward(given: Sequence[Tensor]) -> Sequence[Tensor]:
+        for own, tensor in zip(static, given, strict=True):
+            own.detach().copy_(tensor)
+        ahead.replay()
+        return [output.detach() for output in outputs]
+
+    def backward(given: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        for own, tensor in zip(incoming, given, strict=True):
+            own.copy_(tensor)
+        back.replay()
+        return [found.get(id(tensor)) for tensor in every]
+
+    return Captured(forward, backward)
+
+
+def _gradients(outputs: Sequence[Tensor], wanted: list[Tensor], incoming: list[Tensor]) -> Sequence[Tensor | None]:
+    pairs = [pair for pair in zip(outputs, incoming, strict=True) if pair[0].requires_grad]
+    if not pairs or not wanted:
+        return [None for _ in wanted]
+    return torch.autograd.grad([one for one, _ in pairs], wanted, [one for _, one in pairs], allow_unused=True)
+
+
+class _Turn:
+    """A forward pass whose backward pass may still come, for as long as anything refers to it."""
+
+    done = False
+
+
+@dataclass
+class _Slot:
+    captured: Captured
+    turn: weakref.ref[_Turn] | None = field(default=None)
+
+    def busy(self) -> bool:
+        """Whether the numbers of a forward pass are still waited for."""
+        turn = None if self.turn is None else self.turn()
+        return turn is not None and not turn.done
+
+
+class _Replay(torch.autograd.Function):
+    """A captured forward pass, and its backward pass; copies go out, for the next call overwrites what is captured."""
+
+    @staticmethod
+    def forward(ctx: Any, slot: _Slot, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The first `count` tensors are inputs, the others parameters."""
+        ctx.slot, ctx.turn = slot, _Turn()
+        slot.turn = weakref.ref(ctx.turn)
+        return tuple(output.clone() for output in slot.captured.forward(tensors[:count]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of all tensors."""
+        if ctx.slot.turn() is not ctx.turn:
+            raise RuntimeError("a second backward pass, after another forward pass has taken its captured numbers")
+        found = ctx.slot.captured.backward(gradients)
+        ctx.turn.done = True
+        return None, None, *(None if gradient is None else gradient.clone() for gradient in found)
+
+
+class Graphs:
+    """The engine `graph`: a cell's steps by captures, or by `otherwise` where that can't be or doesn't pay."""
+
+    def __init__(self, capture: Capture, otherwise: Otherwise, *, device: str = "cuda") -> None:
+        self._capture, self._otherwise, self._device = capture, otherwise, device
+        self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._checked: weakref.WeakKeyDictionary[Cell, bool] = weakref.WeakKeyDictionary()
+
+    def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """As every engine."""
+        usable = cell.lasting and xs.device.type == self._device and xs.shape[1] <= LONGEST
+        if not usable or not self._trusted(cell, xs.dtype):
+            return self._otherwise(cell, xs, lengths, state)
+        found = self._replayed(cell, xs, lengths, state, AFTER)
+        return self._otherwise(cell, xs, lengths, state) if found is None else found
+
+    def _replayed(
+        self, cell: Cell, xs: Tensor, lengths: Tensor, state: State, after: int
+    ) -> tuple[Tensor, State] | None:
+        """By a capture; None where there is none yet, or where it is taken."""
+        rows, steps = xs.shape[:2]
+        more_rows, more_steps = -rows % ROWS, -steps % STEPS
+        rows_taken = torch.arange(rows + more_rows, device=xs.device).clamp(max=rows - 1)
+
+        def widened(tensor: Tensor) -> Tensor:
+            return F.pad(tensor, [0, 0] * (tensor.dim() - 2) + [0, more_steps])[rows_taken]
+
+        key: Hashable = _key(cell, rows + more_rows, steps + more_steps, xs, state)
+        count = self._seen.pop(key, 0)
+        self._seen[key] = count + 1
+        if len(self._seen) > 100 * MOST:
+            self._seen.popitem(last=False)
+        if count < after or (key in self._slots and self._slots[key].busy()):
+            return None
+        noise = cell.noise(rows, steps)
+        projected = cell.project(widened(cleared(xs, lengths)))
+        inputs = [projected, *(tensor[rows_taken] for tensor in state), *map(widened, _flat(noise))]
+        parameters = list(cell.parameters())
+        if key not in self._slots:
+            run = _steps_of(cell, len(state), noise, projected)
+            self._slots[key] = _Slot(self._capture(run, inputs, parameters))
+        self._slots.move_to_end(key)
+        while len(self._slots) > MOST:
+            self._slots.popitem(last=False)
+        ys, *states = _Replay.apply(self._slots[key], len(inputs), *inputs, *parameters)
+        final = tuple(at_last(tensor[:rows, :steps], lengths) for tensor in states)
+        return cleared(ys[:rows, :steps], lengths), final
+
+    def _trusted(self, cell: Cell, dtype: torch.dtype) -> bool:
+        """Whether the cell's captures give what the loop gives, tried once on small random numbers."""
+        if cell not in self._checked:
+            reason = self._difference(cell, dtype)
+            if reason:
+                LOG.warning("%s goes by the loop: %s", type(cell).__name__, reason)
+            self._checked[cell] = not reason
+        return self._checked[cell]
+
+    def _difference(self, cell: Cell, dtype: torch.dtype) -> str:
+        """What speaks against captures of the cell; nothing, as a rule."""
+        device, training = next(cell.parameters()).device, {module: module.training for module in cell.modules()}
+        generator = torch.Generator().manual_seed(1)
+        xs = torch.randn(3, 5, cell.input_size, generator=generator).to(device, dtype).requires_grad_()
+        lengths = torch.tensor([5, 2, 4])
+        cell.eval()  # without noise, which would not be the same twice
+
+        def results(run: Otherwise) -> list[Tensor]:
+            with torch.enable_grad():
+                ys, final = run(cell, xs, lengths, cell.initial_state(3))
+                total = ys.float().square().sum() + sum(tensor.float().square().sum() for tensor in final)
+                wanted = [xs, *(parameter for parameter in cell.parameters() if parameter.requires_grad)]
+                found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+            return [tensor.detach() for tensor in (ys, *final, *found)]
+
+        def captured(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+            return cast("tuple[Tensor, State]", self._replayed(cell, xs, lengths, state, after=0))
+
+        try:
+            pairs = zip(results(captured), results(self._otherwise), strict=True)
+            far = max(float((a - b).norm() / b.norm().clamp_min(1e-3)) for a, b in pairs)
+            return "" if far < (1e-2 if torch.is_autocast_enabled(device.type) else 1e-3) else f"{far:.1e} off"
+        except RuntimeError as error:
+            return (str(error).splitlines() or [type(error).__name__])[0]
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+
+def _key(cell: Cell, rows: int, steps: int, xs: Tensor, state: State) -> Hashable:
+    """All that a capture depends on besides numbers."""
+    device = xs.device.type
+    types = [(tensor.shape[1:], tensor.dtype, tensor.requires_grad) for tensor in (xs, *state)]
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    modes = (cell.training, torch.is_grad_enabled(), autocast)
+    return (cell, rows, steps, xs.shape[2:], *((tuple(s[1:]), d, g) for s, d, g in types[1:]), types[0][1:], *modes)
+
+
+def _flat(noise: Noise) -> list[Tensor]:
+    return [mask for part in noise for mask in ([part] if isinstance(part, Tensor) else _flat(part))]
+
+
+def _like(noise: Noise, masks: list[Tensor]) -> Noise:
+    """The masks, in order, in the places that `noise` has; they are taken from the list."""
+    return tuple(masks.pop(0) if isinstance(part, Tensor) else _like(part, masks) for part in noise)
+
+
+def _steps_of(cell: Cell, states: int, noise: Noise, projected: Tensor) -> Steps:
+    """The loop over projected inputs, a first state and masks -> outputs and each state tensor, of every step."""
+    device = projected.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else projected.dtype
+
+    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        xs, state, masks = inputs[0], tuple(inputs[1 : 1 + states]), _like(noise, list(inputs[1 + states :]))
+        passed = []
+        # A capture must not use what autocast has kept from outside of it.
+        with torch.autocast(device, dtype, enabled=autocast, cache_enabled=False):
+            for t, step in enumerate(xs.unbind(1)):
+                output, state = cell.step(step, state, at_step(masks, t))
+                passed.append((output, *state))
+        return tuple(torch.stack(each, 1) for each in zip(*passed, strict=True))
+
+    return run
