@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoints
-from nmt.device import autocast_type, choose_device, deterministic, limits_in_words
+from nmt.device import autocast_type, choose_device, deterministic, hint_memory, limits_in_words
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import named_weights
@@ -113,11 +113,12 @@ def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
 
 
 def prepared_device(settings: Train) -> tuple[torch.device, torch.dtype | None]:
-    """Where to train and what to compute products in; the process is given its threads."""
+    """Where to train and what to compute products in; the process is set up for it."""
     device = choose_device(settings.device)
     dtype = autocast_type(settings.precision, device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    hint_memory(device, dtype)
     return device, dtype
 
 
