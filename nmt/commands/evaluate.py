@@ -70,8 +70,10 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
     if arguments.source and arguments.split:
         raise UserError("--split chooses a set of the recipe, --source another one", "give one of them")
     from nmt import checkpoints
+    from nmt.device import keep_freed_memory
     from nmt.translator import Translator
 
+    keep_freed_memory()
     translator = Translator.load(
         folder, device=arguments.device, threads=arguments.threads, precision=arguments.precision
     )

@@ -104,8 +104,10 @@ def _translate(arguments: argparse.Namespace) -> int:
 
 def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
     """Load the model; what gives the output for lines, the first of them with its number from 0, and warnings."""
+    from nmt.device import keep_freed_memory
     from nmt.translator import BATCH_TOKENS, Translator
 
+    keep_freed_memory()
     translator = Translator.load(
         folder,
         device=arguments.device,
