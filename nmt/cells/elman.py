@@ -53,11 +53,8 @@ class ElmanCell(Cell):
         ]
         run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
-        def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
-            if batch_sizes is None:
-                ys, h = run(data, first[0], weights, True, 1, 0.0, self.training, False, True)
-            else:
-                ys, h = run(data, batch_sizes, first[0], weights, True, 1, 0.0, self.training, False)
+        def kernel(data: Tensor, first: State) -> tuple[Tensor, State]:
+            ys, h = run(data, first[0], weights, True, 1, 0.0, self.training, False, True)
             return ys, (h,)
 
         return engines.fused(kernel, engines.cleared(xs, lengths), lengths, state)

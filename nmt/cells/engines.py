@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from nmt.cells.gathered import Gathering
 from nmt.cells.graphs import Graphs, capture
@@ -86,22 +85,16 @@ def _steps(cell: Cell, projected: Tensor, noise: Noise, lengths: Tensor, state: 
 ENGINES: dict[Engine, Unroll] = {"auto": own, "loop": loop, "gathered": gathered, "graph": Graphs(capture, by_steps)}
 """Each cell's own fastest way, or always the same; a graph only on a GPU."""
 
-Kernel = Callable[[Tensor, Tensor | None, State], tuple[Tensor, State]]
-"""A fused recurrence: data and batch sizes as in a PackedSequence (or ``[B, T, I]`` and None) and a state with a
-layer axis ``[1, B, H]`` -> outputs in the data's form and the final state ``[1, B, H]``."""
+Kernel = Callable[[Tensor, State], tuple[Tensor, State]]
+"""A fused recurrence: ``[B, T, I]`` and a state with a layer axis ``[1, B, H]`` -> outputs ``[B, T, H]`` and the state
+after T steps ``[1, B, H]``."""
 
 
 def fused(kernel: Kernel, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-    """A fused kernel of torch with every sentence's own length: packed only where lengths differ."""
-    layered = tuple(tensor[None].contiguous() for tensor in state)  # [1, B, H]
-    if all_full(lengths, xs.shape[1]):
-        ys, final = kernel(xs, None, layered)
-        return ys, tuple(tensor[0] for tensor in final)
-    packed = pack_padded_sequence(xs, lengths, batch_first=True, enforce_sorted=False)
-    order, inverse = packed.sorted_indices, packed.unsorted_indices
-    assert order is not None and inverse is not None  # made by enforce_sorted=False
-    data, final = kernel(packed.data, packed.batch_sizes, tuple(tensor[:, order] for tensor in layered))
-    ys, _ = pad_packed_sequence(
-        PackedSequence(data, packed.batch_sizes, order, inverse), batch_first=True, total_length=xs.shape[1]
-    )
-    return ys, tuple(tensor[0, inverse] for tensor in final)
+    """A fused kernel of torch over the padding, too: that costs less than packing, for which there is no fused one.
+
+    The first tensor of the state must be the output; the others must not change in the padding.
+    """
+    ys, final = kernel(xs, tuple(tensor[None].contiguous() for tensor in state))
+    _, *others = final
+    return cleared(ys, lengths), (at_last(ys, lengths), *(tensor[0] for tensor in others))

@@ -50,11 +50,8 @@ class GRUCell(Cell):
         """As `Cell.unroll`, by the fused kernel of torch."""
         weights = [self.input.weight, self.recurrent.weight, self.input.bias, self.recurrent.bias]
 
-        def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
-            if batch_sizes is None:
-                ys, h = torch.gru(data, first[0], weights, True, 1, 0.0, self.training, False, True)
-            else:
-                ys, h = torch.gru(data, batch_sizes, first[0], weights, True, 1, 0.0, self.training, False)
+        def kernel(data: Tensor, first: State) -> tuple[Tensor, State]:
+            ys, h = torch.gru(data, first[0], weights, True, 1, 0.0, self.training, False, True)
             return ys, (h,)
 
         return engines.fused(kernel, engines.cleared(xs, lengths), lengths, state)

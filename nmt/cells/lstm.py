@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nmt.cells import engines
 from nmt.cells.cell import Cell
+from nmt.cells.engines import fused
+from nmt.cells.padding import all_full, cleared, mask_of
 from nmt.cells.state import Noise, State
+
+HOLD = 1e4
+"""What closes or opens a gate for good, whatever else it is given; also in half precision."""
 
 
 class LSTMCell(Cell):
@@ -48,19 +52,20 @@ class LSTMCell(Cell):
         return h, (h, c)
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `Cell.unroll`, by the fused kernel of torch."""
-        weights = [
-            self.input.weight,
-            self.recurrent.weight,
-            self.input.bias,
-            torch.zeros_like(self.input.bias),
-        ]
+        """As `Cell.unroll`, by the fused kernel of torch.
 
-        def kernel(data: Tensor, batch_sizes: Tensor | None, first: State) -> tuple[Tensor, State]:
-            if batch_sizes is None:
-                ys, h, c = torch.lstm(data, list(first), weights, True, 1, 0.0, self.training, False, True)
-            else:
-                ys, h, c = torch.lstm(data, batch_sizes, list(first), weights, True, 1, 0.0, self.training, False)
+        Where there is padding, one more input says so: it closes the input gate and opens the forget gate, so that c
+        stays what it was, to the last bit.
+        """
+        xs, weight = cleared(xs, lengths), self.input.weight
+        if not all_full(lengths, xs.shape[1]):
+            padding = ~mask_of(lengths, xs.shape[1], xs.device)[..., None]
+            holding = weight.new_tensor([-HOLD, HOLD, 0.0, 0.0]).repeat_interleave(self.hidden_size)
+            xs, weight = torch.cat([xs, padding.to(xs.dtype)], -1), torch.cat([weight, holding[:, None]], 1)
+        weights = [weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
+
+        def kernel(data: Tensor, first: State) -> tuple[Tensor, State]:
+            ys, h, c = torch.lstm(data, list(first), weights, True, 1, 0.0, self.training, False, True)
             return ys, (h, c)
 
-        return engines.fused(kernel, engines.cleared(xs, lengths), lengths, state)
+        return fused(kernel, xs, lengths, state)
