@@ -82,27 +82,12 @@ _MALLOC = {-3: 1 << 28, -1: 1 << 29}
 """What glibc's mallopt is told: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, in bytes."""
 
 
-def hint_memory(device: torch.device, dtype: torch.dtype | None) -> None:
-    """Where a processor computes in bf16, have the C library keep freed memory for later instead of giving it back.
-
-    Each update asks for the same large pieces again. In bf16 that is 5 to 9 % of its time, for 45 MiB; in fp32 it is
-    under 2 %, so memory is spared there. Only glibc has this, and it is only a hint.
-    """
-    if device.type == "cpu" and dtype is not None and platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        for option, size in _MALLOC.items():
-            library.mallopt(option, size)
-
-
-_MALLOC = {-3: 1 << 28, -1: 1 << 29}
-"""What glibc's mallopt is told: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, in bytes."""
-
-
 def keep_freed_memory() -> None:
     """Have the C library keep freed memory for later instead of giving it back to the system each time.
 
-    Each step of search asks for the same large pieces again; giving them back and forth is 15 % of the time in fp32 and
-    a quarter in int8. It is only a hint, for the whole process, that only glibc takes.
+    Each step of search, and each update, asks for the same large pieces again. Giving them back and forth is 15 % of
+    the time of translating in fp32 and a quarter in int8; 5 to 9 % of training in bf16 and under 2 % in fp32. It is only
+    a hint, for the whole process, that only glibc takes.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
