@@ -20,6 +20,7 @@ Make = Callable[..., Recipe]
 def test_a_phase_is_told_without_what_others_take_within_it() -> None:
     clock = Clock(torch.device("cpu"))
     clock.restart()
+    began = time.perf_counter()
     with clock.phase("outer"):
         time.sleep(0.02)
         with clock.phase("inner"):
@@ -28,8 +29,11 @@ def test_a_phase_is_told_without_what_others_take_within_it() -> None:
     time.sleep(0.02)
     spent = clock.spent()
     assert set(spent) == {"outer", "inner", "other"}
-    assert spent["inner"].seconds > spent["outer"].seconds >= 0.04
+    took = time.perf_counter() - began
+    assert spent["inner"].seconds >= 0.06
+    assert spent["outer"].seconds >= 0.04
     assert spent["other"].seconds >= 0.02
+    assert sum(phase.seconds for phase in spent.values()) < took + 0.01
     assert spent["inner"].cpu_seconds < 0.02
     assert spent["inner"].device_seconds is None
 
@@ -55,7 +59,8 @@ def test_the_phases_make_up_the_time_and_only_the_profile_is_left(
     assert written["updates"] == 6
     assert 50 < written["peak_mebibytes"] < 100_000
     assert written["target_tokens"] == made.target_tokens > 0
-    assert phases["other"] < 0.3 * written["seconds"]
+    spent = {name: phase["cpu_seconds"] for name, phase in written["phases"].items()}
+    assert spent["other"] < 0.3 * sum(spent.values())  # by the clock a busy machine may take any share
     events = json.loads((tmp_path / "profile" / "trace.json").read_text())["traceEvents"]
     assert {"decoder", "backward", "optimizer"} <= {event.get("name") for event in events}
 
