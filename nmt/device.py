@@ -86,8 +86,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep freed memory for later instead of giving it back to the system each time.
 
     Each step of search, and each update, asks for the same large pieces again. Giving them back and forth is 15 % of
-    the time of translating in fp32 and a quarter in int8; 5 to 9 % of training in bf16 and under 2 % in fp32. It is only
-    a hint, for the whole process, that only glibc takes.
+    the time of translating in fp32 and a quarter in int8, 5 to 9 % of training in bf16 and under 2 % in fp32. It is a
+    hint, for the whole process, that only glibc takes.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -25,15 +25,9 @@ from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.loops import loops
 from nmt.search.scoring import score
 from nmt.search.translation import BLANK, Translation
-from nmt.text.lines import one_line
+from nmt.text.lines import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS, one_line
 from nmt.text.shortlist import FILE, Shortlist
 from nmt.text.tokenizer import Tokenizers
-
-MAX_SOURCE_TOKENS = 1024
-"""A longer sentence is cut here, and its translation says so."""
-
-MAX_SOURCE_CHARACTERS = 64 * MAX_SOURCE_TOKENS
-"""Likewise, before it is looked at at all: the time and memory of splitting it into tokens are bounded too."""
 
 BATCH_TOKENS = 2048
 """Source tokens of a batch, padding counted."""

@@ -14,9 +14,10 @@ from nmt.model.weights import load_weights, named_weights
 from nmt.recipe import Search
 from nmt.recipe_file import read_run
 from nmt.search.translation import Translation
+from nmt.text.lines import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS
 from nmt.text.shortlist import Shortlist
 from nmt.text.tokenizer import Tokenizer, Tokenizers
-from nmt.translator import MAX_SOURCE_CHARACTERS, MAX_SOURCE_TOKENS, Translator
+from nmt.translator import Translator
 
 
 @pytest.fixture(scope="module")

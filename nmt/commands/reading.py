@@ -84,8 +84,7 @@ def _read(
 
 def windows(file: io.FileIO, path: str | None, size: int) -> Iterator[list[str]]:
     """The lines that have come, up to `size` at a time: a pipe's reader need not wait for the pipe to end."""
-    from nmt.text.lines import decode_line
-    from nmt.translator import MAX_SOURCE_CHARACTERS
+    from nmt.text.lines import MAX_SOURCE_CHARACTERS, decode_line
 
     waiting: queue.Queue[bytes | None] = queue.Queue(size)
     limit = 4 * (MAX_SOURCE_CHARACTERS + 1)  # a character has up to four bytes

@@ -22,6 +22,12 @@ from nmt.errors import UserError
 InvalidUtf8 = Literal["error", "replace", "skip"]
 """What to do with bytes that are no UTF-8: refuse the file, put U+FFFD in their place, or leave the line out."""
 
+MAX_SOURCE_TOKENS = 1024
+"""A longer sentence is cut here when it is translated, and its translation says so."""
+
+MAX_SOURCE_CHARACTERS = 64 * MAX_SOURCE_TOKENS
+"""Likewise, before it is looked at at all: the time and memory of splitting it into tokens are bounded too."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

@@ -18,7 +18,7 @@ import pytest
 from folders import fond_of, small_model, small_recipe, write_folder
 
 from nmt.commands import reading, translate
-from nmt.translator import MAX_SOURCE_TOKENS
+from nmt.text.lines import MAX_SOURCE_TOKENS
 
 Run = Callable[..., tuple[bytes, str]]
 
