@@ -273,6 +273,8 @@ def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> s
 def _shown(value: object) -> str:
     if value is None:
         return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
