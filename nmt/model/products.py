@@ -108,7 +108,7 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
 
     def product(rows: Tensor) -> Tensor:
         greatest = _greatest(rows)  # [R, 1]
-        integers = torch.addcmul(middle, rows, 127 / greatest).to(torch.uint8)
+        integers = torch.addcmul(middle, rows, greatest.reciprocal(), value=127).to(torch.uint8)
         found: Tensor = torch.ops.onednn.qlinear_pointwise(
             integers, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )

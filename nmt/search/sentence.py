@@ -58,22 +58,22 @@ class Sentence:
         if looked is not None:
             self._looked.append(looked)
         beam = Beam([], [], [])
-        width = min(self._width, len(log_p))
+        width = room = min(self._width, len(log_p))
         for place, (total, parent, token) in enumerate(zip(log_p, parents, tokens, strict=True)):
-            if total == -math.inf or len(beam.tokens) == width:  # banned, or behind the beam's end
+            if total == -math.inf or room == 0:  # banned, or behind the beam's end
                 break
             if token != self._end_mark:
                 beam.log_p.append(total)
                 beam.parents.append(parent)
                 beam.tokens.append(token)
+                room -= 1
             elif place < width:
                 self._end(total, parent)
         if self._done(beam.log_p[0] if beam.log_p else -math.inf):
             return None
-        empty = width - len(beam.tokens)
-        beam = Beam(
-            beam.log_p + [-math.inf] * empty, beam.parents + [0] * empty, beam.tokens + [self._end_mark] * empty
-        )
+        beam.log_p.extend([-math.inf] * room)
+        beam.parents.extend([0] * room)
+        beam.tokens.extend([self._end_mark] * room)
         self._beams.append(beam)
         return beam
 
