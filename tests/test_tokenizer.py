@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nmt import recipe
 from nmt.errors import UserError
+from nmt.text import tokenizer
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.lines import one_line
 from nmt.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, Tokenizers, make_tokenizers
@@ -360,3 +361,20 @@ def test_existing_models_take_the_place_of_training(tmp_path: Path) -> None:
     separate = make_tokenizers(nothing, recipe.Tokenizer(path=a, target_path=b, shared=False))
     assert separate.source.fingerprint() == UNIGRAM.fingerprint()
     assert separate.target.fingerprint() == BPE.fingerprint()
+
+
+def test_a_tokenizer_learns_from_a_fair_draw_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tenth of the corpus has letters of its own, so the vocabulary tells where the pairs came from."""
+    letters = "abcdefghij"
+    pairs = [(letters[number // 100] * 3 + f" {number}", "x" * 9000) for number in range(1000)]
+    settings = recipe.Tokenizer(vocab_size=300, model_type="char", byte_fallback=False, shared=False)
+    monkeypatch.setattr(tokenizer, "TRAINING_PAIRS", 100)
+    drawn = make_tokenizers(Listed(pairs), settings)
+    assert set(letters) <= set(drawn.source.pieces())
+    assert drawn.source.fingerprint() == make_tokenizers(Listed(pairs), settings).source.fingerprint()
+    monkeypatch.setattr(tokenizer, "TRAINING_PAIRS", 20)
+    sizes = []
+    monkeypatch.setattr(Tokenizer, "train", lambda texts, settings: sizes.append([len(text) for text in texts]))
+    make_tokenizers(Listed(pairs), settings)
+    assert [len(side) for side in sizes] == [20, 20]
+    assert set(sizes[1]) == {4096}

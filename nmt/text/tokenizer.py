@@ -22,8 +22,9 @@ from nmt.text.segmentations import CACHED_WORDS, BpeDropout, UnigramSampling, Vo
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 """Ids in the models that we train. Padding is never read, so a model without a pad id may use any."""
 
-MAX_TRAINING_SENTENCES = 4_000_000
-"""Sentences that a tokenizer is trained on at most, the first ones; more would only cost memory."""
+TRAINING_PAIRS, TRAINING_CHARACTERS = 100_000, 4096
+"""Pairs that a tokenizer learns from, drawn from all that there are, and characters of a sentence that it looks at: so
+that memory (about 5 KB a pair) and time don't grow with the corpus."""
 
 MAX_BYTES = 1 << 27
 """Of a model's file; a million pieces have about 20 MB."""
@@ -227,10 +228,14 @@ def _both_sides(corpus: Corpus) -> Iterator[str]:
         yield from pair
 
 
-def _sentences(corpus: Corpus) -> Iterator[tuple[str, str]]:
-    """Up to as many pairs as a tokenizer may learn from."""
+def _sentences(corpus: Corpus) -> list[tuple[str, str]]:
+    """The pairs that a tokenizer learns from: all, or each with the same chance (Vitter 1985, algorithm R)."""
+    kept: list[tuple[str, str]] = []
+    draw = Random(1)
     for count, pair in enumerate(corpus.pairs()):
-        if count >= MAX_TRAINING_SENTENCES:
-            return
-        # sentencepiece takes a text with a line end or NUL in it for several, or for its end.
-        yield one_line(pair.source), one_line(pair.target)
+        place = count if count < TRAINING_PAIRS else draw.randrange(count + 1)
+        if place < TRAINING_PAIRS:
+            # sentencepiece takes a text with a line end or NUL in it for several, or for its end.
+            sides = one_line(pair.source[:TRAINING_CHARACTERS]), one_line(pair.target[:TRAINING_CHARACTERS])
+            kept[place : place + 1] = [sides]
+    return kept
