@@ -198,8 +198,11 @@ class _Memory:
         return self._peak
 
     def _watch(self) -> None:
-        began = time.perf_counter()
-        while not self._ended.wait(max(SAMPLE_SECONDS, (time.perf_counter() - began) / 50)):  # a look costs time, too
+        began, pause = time.perf_counter(), 0.02
+        while not self._ended.wait(pause):
+            # A look costs time, too: seldom in a long run, often in the beginning.
+            passed = time.perf_counter() - began
+            pause = max(min(SAMPLE_SECONDS, passed / 4), passed / 50)
             # What n processes share counts one nth for each. Between two looks, the first one's own peak is known.
             together = sum(_kibibytes(pid, "smaps_rollup", "Pss:") for pid, _ in _tree(self._pid))
             self._peak = max(self._peak, together, _kibibytes(self._pid, "status", "VmHWM:"))
