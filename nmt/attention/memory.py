@@ -27,15 +27,16 @@ class Encoded:
 
     def widened(self) -> Encoded:
         """The same with S a multiple of `WIDTH`."""
-        extra = _wide(self.mask.shape[1]) - self.mask.shape[1]
+        extra = -self.mask.shape[1] % WIDTH
         if extra == 0:
             return self
         return Encoded(F.pad(self.states, (0, 0, 0, extra)), F.pad(self.mask, (0, extra)), self.lengths, self.summary)
 
-    def select(self, rows: Tensor) -> Encoded:
-        """The sentences at the indices `rows`, cut to what the longest needs; `rows` are on the CPU."""
+    def select(self, rows: Tensor, multiple: int = 1) -> Encoded:
+        """The sentences at the indices `rows` (on the CPU), cut to the longest, or a `multiple` behind it."""
         lengths = self.lengths[rows]
-        index, size = rows.to(self.mask.device), _wide(int(lengths.max()))
+        longest = int(lengths.max())
+        index, size = rows.to(self.mask.device), longest + -longest % multiple
         return Encoded(self.states[index, :size], self.mask[index, :size], lengths, self.summary[index])
 
 
@@ -47,12 +48,7 @@ class Memory:
     keys: Tensor
     """``[B, S, A]``"""
 
-    def select(self, rows: Tensor) -> Memory:
-        """The memory of the sentences at the indices `rows`; `rows` are on the CPU."""
-        encoded = self.encoded.select(rows)
+    def select(self, rows: Tensor, multiple: int = 1) -> Memory:
+        """The memory of the sentences at the indices `rows`, as `Encoded.select`."""
+        encoded = self.encoded.select(rows, multiple)
         return Memory(encoded, self.keys[rows.to(self.keys.device), : encoded.mask.shape[1]])
-
-
-def _wide(size: int) -> int:
-    """The next multiple of `WIDTH`."""
-    return -(-size // WIDTH) * WIDTH

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nmt.attention.memory import Encoded, Memory
+from nmt.attention.memory import WIDTH, Encoded, Memory
 from nmt.cells.state import State
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
@@ -111,7 +111,9 @@ class _Search:
             return _Live(live.sentences, live.memory, state, tokens, log_p, live.own)
         rows = torch.tensor([row for row, _ in kept])
         own = None if live.own is None else live.own[rows.to(device)]
-        return _Live([live.sentences[row] for row, _ in kept], live.memory.select(rows), state, tokens, log_p, own)
+        return _Live(
+            [live.sentences[row] for row, _ in kept], live.memory.select(rows, WIDTH), state, tokens, log_p, own
+        )
 
 
 @torch.inference_mode()
