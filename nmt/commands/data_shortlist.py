@@ -10,7 +10,7 @@ from pathlib import Path
 from nmt.commands.command import Parser, add_plugins_option, positive, run
 from nmt.errors import UserError
 
-FREQUENT, EACH = 1000, 50
+FREQUENT, EACH = 2000, 50
 
 EPILOG = f"""\
 Reads the recipe and the tokenizers in the folder of the run and the corpus that the recipe names, and writes
