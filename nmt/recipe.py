@@ -127,9 +127,9 @@ class Model(Section):
     """How the target is written."""
     initialization: Initialization = Initialization()
     """How parameters start."""
-    engine: Literal["auto", "loop", "gathered", "graph"] = "auto"
-    """auto: each cell's fastest way along time; loop: the plain loop of steps; gathered: the loop with its products
-    prepared; graph: the loop as CUDA graphs, checked against itself first."""
+    engine: Literal["auto", "fused", "loop", "gathered", "graph", "compiled"] = "auto"
+    """auto: each cell's fastest way along time; fused: its own kernel; loop: plain steps; gathered: steps with products
+    prepared; graph: steps as CUDA graphs; compiled: steps by torch.compile. What can't run gives way to steps."""
 
 
 class Optimizer(Section):

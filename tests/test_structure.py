@@ -26,10 +26,13 @@ ROWS = (
     (
         "nmt.cells.state",
         "nmt.cells.cell",
+        "nmt.cells.compiled",
         "nmt.cells.engines",
         "nmt.cells.gathered",
         "nmt.cells.graphs",
         "nmt.cells.padding",
+        "nmt.cells.stepping",
+        "nmt.cells.trial",
         "nmt.cells.elman",
         "nmt.cells.gru",
         "nmt.cells.lstm",

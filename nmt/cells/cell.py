@@ -79,3 +79,8 @@ class Cell(nn.Module, ABC):
         Override it to be faster; never to be different: the plain loop is the reference.
         """
         return engines.by_steps(self, xs, lengths, state)
+
+    @classmethod
+    def unrolls_itself(cls) -> bool:
+        """Whether it has an `unroll` of its own."""
+        return cls.unroll is not Cell.unroll

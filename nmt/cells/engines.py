@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
+from nmt.cells.compiled import Compiled, TorchCompiler
 from nmt.cells.gathered import Gathering
 from nmt.cells.graphs import Graphs, capture
 from nmt.cells.padding import all_full, at_last, cleared, mask_of, reverse
-from nmt.cells.state import Noise, State, at_step
+from nmt.cells.state import State
+from nmt.cells.stepping import along
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
 
 __all__ = ["ENGINES", "Engine", "Unroll", "all_full", "at_last", "choose", "cleared", "fused", "mask_of", "reverse"]
 
-Engine = Literal["auto", "loop", "gathered", "graph"]
+Engine = Literal["auto", "fused", "loop", "gathered", "graph", "compiled"]
 """What a recipe's `model.engine` may be."""
 
 
@@ -38,8 +40,28 @@ class Unroll(Protocol):
 
 
 def choose(engine: Engine) -> Unroll:
-    """The recipe's `engine` as a function; captures of `graph` are each model's own."""
+    """The recipe's `engine` as a function; captures and compiled steps are each model's own."""
+    if engine == "compiled":
+        return Compiled(TorchCompiler(), by_steps)
     return Graphs(capture, by_steps) if engine == "graph" else ENGINES[engine]
+
+
+def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
+    """What runs cells of a kind where a recipe names `engine`, and why another where it can't."""
+    steps = "steps (large weights gathered)" if device.type == "cpu" else "steps"
+    if engine in ("loop", "gathered"):
+        return engine
+    if engine in ("auto", "fused"):
+        if kind.unrolls_itself():
+            return "fused"
+        return steps if engine == "auto" else f"{steps}, since it has no kernel of its own"
+    if not kind.lasting:
+        reason = "it is made anew for each batch"
+    elif engine == "compiled":
+        reason = TorchCompiler().missing(device.type)
+    else:
+        reason = "" if device.type == "cuda" else "graphs need a GPU"
+    return f"{steps}, since {reason}" if reason else engine
 
 
 def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -50,7 +72,7 @@ def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, 
 def loop(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
     """The reference: the input projected for all steps at once, then one `step` after another."""
     projected = cell.project(cleared(xs, lengths))  # [B, T, G]
-    return _steps(cell, projected, cell.noise(*xs.shape[:2]), lengths, state)
+    return along(cell.step, projected.unbind(1), cell.noise(*xs.shape[:2]), lengths, state)
 
 
 def by_steps(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -65,25 +87,17 @@ def gathered(cell: Cell, xs: Tensor, lengths: Tensor, state: State, *, smallest:
     projected = cell.project(cleared(xs, lengths))  # [B, T, G]
     noise = cell.noise(*xs.shape[:2])
     with Gathering(smallest):
-        return _steps(cell, projected, noise, lengths, state)
+        return along(cell.step, projected.unbind(1), noise, lengths, state)
 
 
-def _steps(cell: Cell, projected: Tensor, noise: Noise, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-    outputs: list[Tensor] = []
-    states: list[State] = []
-    for t, step in enumerate(projected.unbind(1)):
-        output, state = cell.step(step, state, at_step(noise, t))
-        outputs.append(output)
-        states.append(state)
-    ys = cleared(torch.stack(outputs, 1), lengths)  # [B, T, H]
-    if all_full(lengths, len(outputs)):
-        return ys, state
-    final = tuple(at_last(torch.stack(tensors, 1), lengths) for tensors in zip(*states, strict=True))
-    return ys, final
-
-
-ENGINES: dict[Engine, Unroll] = {"auto": own, "loop": loop, "gathered": gathered, "graph": Graphs(capture, by_steps)}
-"""Each cell's own fastest way, or always the same; a graph only on a GPU."""
+ENGINES: dict[Engine, Unroll] = {
+    "auto": own,
+    "fused": own,
+    "loop": loop,
+    "gathered": gathered,
+    "graph": Graphs(capture, by_steps),
+}
+"""What costs nothing to try with any cell: all but `compiled`. A graph only on a GPU."""
 
 Kernel = Callable[[Tensor, State], tuple[Tensor, State]]
 """A fused recurrence: ``[B, T, I]`` and a state with a layer axis ``[1, B, H]`` -> outputs ``[B, T, H]`` and the state

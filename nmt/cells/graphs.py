@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from nmt.cells.padding import at_last, cleared
 from nmt.cells.state import Noise, State, at_step
+from nmt.cells.trial import difference, in_a_line
 
 if TYPE_CHECKING:
     from nmt.cells.cell import Cell
@@ -152,7 +153,11 @@ class Graphs:
         usable = cell.lasting and xs.device.type == self._device and xs.shape[1] <= LONGEST
         if not usable or not self._trusted(cell, xs.dtype):
             return self._otherwise(cell, xs, lengths, state)
-        found = self._replayed(cell, xs, lengths, state, AFTER)
+        try:
+            found = self._replayed(cell, xs, lengths, state, AFTER)
+        except RuntimeError as error:  # a larger capture than the trial's: memory, as a rule
+            self._distrust(cell, in_a_line(error))
+            found = None
         return self._otherwise(cell, xs, lengths, state) if found is None else found
 
     def _replayed(
@@ -190,40 +195,27 @@ class Graphs:
     def _trusted(self, cell: Cell, dtype: torch.dtype) -> bool:
         """Whether the cell's captures give what the loop gives, tried once on small random numbers."""
         if cell not in self._checked:
-            reason = self._difference(cell, dtype)
+            self._checked[cell] = True
+            reason = self._reason(cell, dtype)
             if reason:
-                LOG.warning("%s goes by the loop: %s", type(cell).__name__, reason)
-            self._checked[cell] = not reason
+                self._distrust(cell, reason)
         return self._checked[cell]
 
-    def _difference(self, cell: Cell, dtype: torch.dtype) -> str:
-        """What speaks against captures of the cell; nothing, as a rule."""
-        device, training = next(cell.parameters()).device, {module: module.training for module in cell.modules()}
-        generator = torch.Generator().manual_seed(1)
-        xs = torch.randn(3, 5, cell.input_size, generator=generator).to(device, dtype).requires_grad_()
-        lengths = torch.tensor([5, 2, 4])
-        cell.eval()  # without noise, which would not be the same twice
+    def _distrust(self, cell: Cell, reason: str) -> None:
+        LOG.warning("%s goes by the loop: %s", type(cell).__name__, reason)
+        self._checked[cell] = False
 
-        def results(run: Otherwise) -> list[Tensor]:
-            with torch.enable_grad():
-                ys, final = run(cell, xs, lengths, cell.initial_state(3))
-                total = ys.float().square().sum() + sum(tensor.float().square().sum() for tensor in final)
-                wanted = [xs, *(parameter for parameter in cell.parameters() if parameter.requires_grad)]
-                found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-            return [tensor.detach() for tensor in (ys, *final, *found)]
+    def _reason(self, cell: Cell, dtype: torch.dtype) -> str:
+        """What speaks against captures of the cell; nothing, as a rule."""
 
         def captured(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
             return cast("tuple[Tensor, State]", self._replayed(cell, xs, lengths, state, after=0))
 
         try:
-            pairs = zip(results(captured), results(self._otherwise), strict=True)
-            far = max(float((a - b).norm() / b.norm().clamp_min(1e-3)) for a, b in pairs)
-            return "" if far < (1e-2 if torch.is_autocast_enabled(device.type) else 1e-3) else f"{far:.1e} off"
+            with torch.inference_mode(False), torch.enable_grad():
+                return difference(cell, dtype, captured, self._otherwise, gradients=True)
         except RuntimeError as error:
-            return (str(error).splitlines() or [type(error).__name__])[0]
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+            return in_a_line(error)
 
 
 def _key(cell: Cell, rows: int, steps: int, xs: Tensor, state: State) -> Hashable:

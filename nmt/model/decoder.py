@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded, Memory
+from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.state import Noise, State, at_step
 from nmt.model.embeddings import TokenEmbedding
@@ -62,6 +64,10 @@ class Decoder(nn.Module, ABC):
     def noise(self, rows: int, steps: int) -> Noise:
         """Random masks for `steps` steps, as `Cell.noise`; none where not in training or where no cell has any."""
         return ()
+
+    def recurrences(self) -> Mapping[str, type[Cell]]:
+        """What is run along time by `unroll`, by name: for the log, which says what runs it."""
+        return {}
 
     def logits(self, features: Tensor) -> Tensor:
         """``[..., H] -> [..., V]``: the output layer."""

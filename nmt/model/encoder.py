@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded
+from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.model.embeddings import TokenEmbedding
 
@@ -27,3 +29,7 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, source: Tensor, lengths: Tensor) -> Encoded:
         """Source tokens ``[B, S]`` and lengths ``[B]`` (on the CPU) -> states ``[B, S, D]`` and what goes with them."""
+
+    def recurrences(self) -> Mapping[str, type[Cell]]:
+        """What is run along time by `unroll`, by name: for the log, which says what runs it."""
+        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
 import torch
@@ -58,9 +59,9 @@ class RecurrentDecoder(Decoder):
         residual: bool = False,
     ) -> None:
         super().__init__(embedding, unroll, encoded_size, features_size=hidden_size)
-        if attention_layer == "first" and layers < 2:
-            raise UserError("attention_layer: first needs a layer above the first", "set layers to 2 or more")
-        self._input_feeding, self._dropout, self._embedding_dropout = input_feeding, dropout, embedding_dropout
+        _expect_a_layer_above(attention_layer, layers)
+        self._cell_name, self._input_feeding = cell.name, input_feeding
+        self._dropout, self._embedding_dropout = dropout, embedding_dropout
 
         def stack(input_size: int, depth: int) -> CellStack:
             sizes = [input_size] + [hidden_size] * (depth - 1)
@@ -79,6 +80,12 @@ class RecurrentDecoder(Decoder):
             self.attention.context_size if self.top is None or deep_output else 0,
             embedding.size if deep_output else 0,
         )
+
+    def recurrences(self) -> Mapping[str, type[Cell]]:
+        """The cell of each layer; with input feeding, whole steps."""
+        if self._input_feeding:
+            return {f"{self._cell_name} with input feeding": Feeding}
+        return {self._cell_name: cast(type[Cell], type(self.bottom.cells[0]))}
 
     def prepare(self, encoded: Encoded) -> Memory:
         """The attention's keys."""
@@ -149,6 +156,11 @@ class RecurrentDecoder(Decoder):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return F.dropout(self.embedding(tokens), self._embedding_dropout, self.training)
+
+
+def _expect_a_layer_above(attention_layer: str, layers: int) -> None:
+    if attention_layer == "first" and layers < 2:
+        raise UserError("attention_layer: first needs a layer above the first", "set layers to 2 or more")
 
 
 def _expect_it_sees_the_source(attention: Attention, start: Start) -> None:

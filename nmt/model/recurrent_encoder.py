@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -41,6 +42,7 @@ class RecurrentEncoder(Encoder):
         residual: bool = False,
     ) -> None:
         super().__init__(embedding, unroll, output_size=hidden_size * (2 if bidirectional else 1))
+        self._cells: dict[str, type[Cell]] = {cell.name: cell.loaded(CELL)}
         self._dropout = dropout
         self._embedding_dropout = embedding_dropout
 
@@ -52,6 +54,10 @@ class RecurrentEncoder(Encoder):
 
         sizes = [embedding.size] + [self.output_size] * (layers - 1)
         self.layers = LayerStack([layer(size) for size in sizes], dropout=dropout, residual=residual)
+
+    def recurrences(self) -> Mapping[str, type[Cell]]:
+        """The cell of each layer and direction."""
+        return self._cells
 
     def forward(self, source: Tensor, lengths: Tensor) -> Encoded:
         """As `Encoder.forward`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from nmt import checkpoints
+from nmt.cells.engines import in_words
 from nmt.device import autocast_type, choose_device, deterministic, keep_freed_memory, limits_in_words
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
@@ -78,6 +79,7 @@ def _train(recipe: Recipe, folder: Path, accept: Sequence[str]) -> None:
             _say(f"{folder}: nothing to do, training is over ({course.ended})")
             return
         _say(_summary(recipe, model, training, device, dtype, course.update if resumed else None))
+        _say(f"{recipe.name}: {_engines(recipe, model, device)}")
         with Progress(folder, recipe.train.updates, course.update) as progress:
             faults = Faults(
                 folder, recipe.train, updater, course, progress, lambda: named_weights(build(recipe, tokenizers))
@@ -178,7 +180,17 @@ def _summary(
     begin = "from the start" if resumed is None else f"going on from update {resumed:,}"
     languages = f"{recipe.data.source_language} to {recipe.data.target_language}"
     what = f"{languages}, {len(store):,} pairs, {size:,} parameters"
-    return f"{recipe.name}: {what}, {where}, engine {recipe.model.engine}; {begin}"
+    return f"{recipe.name}: {what}, {where}; {begin}"
+
+
+def _engines(recipe: Recipe, model: Seq2Seq, device: torch.device) -> str:
+    """What runs which cell."""
+    ways = [
+        f"{side} {name}: {in_words(recipe.model.engine, kind, device)}"
+        for side, part in (("encoder", model.encoder), ("decoder", model.decoder))
+        for name, kind in part.recurrences().items()
+    ]
+    return "; ".join([f"engine {recipe.model.engine}", *ways])
 
 
 def _say(message: str) -> None:
