@@ -184,7 +184,7 @@ def test_a_cell_whose_captures_fail_goes_by_the_loop_and_it_is_said_once(
     for _ in range(3):
         assert same_as_the_loop(cell, unroll)
     (record,) = caplog.records
-    assert record.getMessage().startswith("LSTMCell goes by the loop: ")
+    assert record.getMessage().startswith("LSTMCell runs without graphs: ")
     assert "\n" not in record.getMessage()
 
 

@@ -2,7 +2,7 @@
 
 All compiling is done in trials on small random numbers, forward and backward, one for each cell and mode; outside of
 them nothing is compiled, so that training never stands still. What fails in any way is said in a line, and the cell
-goes by its steps.
+runs without.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Compiled:
         self._seconds = 0.0
 
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """As every engine. A single row, or a single step, would be compiled anew: that goes by the steps."""
+        """As every engine. A single row, or a single step, would be compiled anew: that runs without."""
         if not cell.lasting or min(xs.shape[:2]) < 2:
             return self._otherwise(cell, xs, lengths, state)
         key = (cell, *_mode(cell, xs))
@@ -168,7 +168,7 @@ class Compiled:
         name = type(cell).__name__
         if (name, reason) not in self._said:
             self._said.add((name, reason))
-            LOG.warning("%s goes by its steps: %s", name, reason)
+            LOG.warning("%s runs without a compiler: %s", name, reason)
 
 
 def _mode(cell: Cell, xs: Tensor) -> tuple[Hashable, ...]:

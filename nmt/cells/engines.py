@@ -42,26 +42,27 @@ class Unroll(Protocol):
 def choose(engine: Engine) -> Unroll:
     """The recipe's `engine` as a function; captures and compiled steps are each model's own."""
     if engine == "compiled":
-        return Compiled(TorchCompiler(), by_steps)
-    return Graphs(capture, by_steps) if engine == "graph" else ENGINES[engine]
+        return Compiled(TorchCompiler(), own)
+    return Graphs(capture, own) if engine == "graph" else ENGINES[engine]
 
 
 def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
     """What runs cells of a kind where a recipe names `engine`, and why another where it can't."""
-    steps = "steps (large weights gathered)" if device.type == "cpu" else "steps"
     if engine in ("loop", "gathered"):
         return engine
-    if engine in ("auto", "fused"):
-        if kind.unrolls_itself():
-            return "fused"
-        return steps if engine == "auto" else f"{steps}, since it has no kernel of its own"
-    if not kind.lasting:
+    steps = "steps (large weights gathered)" if device.type == "cpu" else "steps"
+    own = "fused" if kind.unrolls_itself() else steps
+    if engine == "auto":
+        return own
+    if engine == "fused":
+        reason = "" if kind.unrolls_itself() else "it has no kernel of its own"
+    elif not kind.lasting:
         reason = "it is made anew for each batch"
-    elif engine == "compiled":
-        reason = TorchCompiler().missing(device.type)
-    else:
+    elif engine == "graph":
         reason = "" if device.type == "cuda" else "graphs need a GPU"
-    return f"{steps}, since {reason}" if reason else engine
+    else:
+        reason = TorchCompiler().missing(device.type)
+    return f"{own}, since {reason}" if reason else engine
 
 
 def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -95,7 +96,7 @@ ENGINES: dict[Engine, Unroll] = {
     "fused": own,
     "loop": loop,
     "gathered": gathered,
-    "graph": Graphs(capture, by_steps),
+    "graph": Graphs(capture, own),
 }
 """What costs nothing to try with any cell: all but `compiled`. A graph only on a GPU."""
 

@@ -140,7 +140,7 @@ class _Replay(torch.autograd.Function):
 
 
 class Graphs:
-    """The engine `graph`: a cell's steps by captures, or by `otherwise` where that can't be or doesn't pay."""
+    """The engine `graph`: a cell's steps by captures, or `otherwise` where that can't be or doesn't pay."""
 
     def __init__(self, capture: Capture, otherwise: Otherwise, *, device: str = "cuda") -> None:
         self._capture, self._otherwise, self._device = capture, otherwise, device
@@ -202,7 +202,7 @@ class Graphs:
         return self._checked[cell]
 
     def _distrust(self, cell: Cell, reason: str) -> None:
-        LOG.warning("%s goes by the loop: %s", type(cell).__name__, reason)
+        LOG.warning("%s runs without graphs: %s", type(cell).__name__, reason)
         self._checked[cell] = False
 
     def _reason(self, cell: Cell, dtype: torch.dtype) -> str:
