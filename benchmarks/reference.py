@@ -9,7 +9,7 @@ import torch
 
 from nmt import recipe
 from nmt.model.prepared import prepare
-from nmt.model.products import prepare_for
+from nmt.products import prepare_for
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.recipe import Search

@@ -14,7 +14,7 @@ from nmt import checkpoints, recipe
 from nmt.device import choose_device
 from nmt.errors import UserError
 from nmt.model.prepared import prepare
-from nmt.model.products import Prepare, WeightPrecision, in_threads, prepare_for
+from nmt.products import Prepare, WeightPrecision, in_threads, prepare_for
 from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import Unfilled, map_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors

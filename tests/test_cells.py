@@ -12,6 +12,7 @@ from nmt.cells.layers import BothWays, CellStack, LayerStack, OneWay
 from nmt.cells.lstm import LSTMCell
 from nmt.cells.state import Noise, State, at_step
 from nmt.options import Choice
+from nmt.products import Product, plain
 from nmt.registry import CELL, available
 
 CELLS = [*(Choice(name) for name in available(CELL)), Choice("elman", {"nonlinearity": "relu"})]
@@ -228,3 +229,22 @@ def test_the_lstm_follows_its_formula() -> None:
     y, (_, y_c) = cell(x, (h, c))
     assert close(y, gate.sigmoid() * new_c.tanh())
     assert close(y_c, new_c)
+
+
+def test_a_prepared_lstm_makes_a_whole_step_by_one_product() -> None:
+    torch.manual_seed(1)
+    cell = LSTMCell(6, 5)
+    x, state = torch.randn(3, 6), (torch.randn(3, 5), torch.randn(3, 5))
+    expected = cell.step(cell.project(x), state)
+    products: list[torch.Size] = []
+
+    def prepare(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+        products.append(weight.shape)
+        return plain(weight, bias)
+
+    cell.prepare(prepare)
+    for _ in range(2):
+        found = cell(x, state)
+        for one, two in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
+            assert torch.allclose(one, two, atol=1e-6)
+    assert products == [(20, 11)]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.errors import UserError
-from nmt.model.products import Prepare, PreparedLinear, plain, prepare_for
+from nmt.products import Prepare, PreparedLinear, plain, prepare_for
 
 CPU = torch.device("cpu")
 SIZES = [(200, 64), (96, 100), (37, 50), (1, 3)]

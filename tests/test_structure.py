@@ -22,6 +22,7 @@ ROWS = (
         "nmt.checkpoints",
         "nmt.locks",
         "nmt.device",
+        "nmt.products",
     ),
     (
         "nmt.cells.state",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nmt.cells import engines
 from nmt.cells.state import Noise, State
+from nmt.products import Prepare
 
 
 class Cell(nn.Module, ABC):
@@ -60,6 +61,12 @@ class Cell(nn.Module, ABC):
         A mask that is the same at every step (variational dropout) is one expanded along the steps.
         """
         return ()
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Be made ready for translating; the weights won't change any more.
+
+        Each nn.Linear is prepared without the cell's help. Override it for a faster `forward`, never a different one.
+        """
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One whole step, for decoding: ``[B, I]`` and the state -> output ``[B, H]`` and the next state."""

@@ -122,6 +122,10 @@ class CellStack(Cell):
 
         return self._climb(projected, state, run)
 
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One whole step of each cell, for decoding."""
+        return self._climb(x, state, lambda cell, below, part: cell(below, part))
+
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, one cell after the other."""
         return self._climb(xs, state, lambda cell, below, part: self._unroll(cell, below, lengths, part))

@@ -9,6 +9,7 @@ from nmt.cells.cell import Cell
 from nmt.cells.engines import fused
 from nmt.cells.padding import all_full, cleared, mask_of
 from nmt.cells.state import Noise, State
+from nmt.products import Prepare, Product
 
 HOLD = 1e4
 """What closes or opens a gate for good, whatever else it is given; also in half precision."""
@@ -33,6 +34,8 @@ class LSTMCell(Cell):
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         nn.init.zeros_(self.input.bias)
         nn.init.constant_(self.input.bias[hidden_size : 2 * hidden_size], forget_bias)
+        self._prepare: Prepare | None = None
+        self._both: Product | None = None
 
     def project(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., 4H]``: W x + b of i, f, g and o."""
@@ -46,7 +49,25 @@ class LSTMCell(Cell):
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 4H]`` and (h, c) -> h' and (h', c')."""
         h, c = state
-        i, f, g, o = (projected + self.recurrent(h)).chunk(4, -1)
+        return self._gated(projected + self.recurrent(h), c)
+
+    def prepare(self, prepare: Prepare) -> None:
+        """A whole step multiplies by [W R] at once."""
+        self._prepare = prepare
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `Cell.forward`; where prepared, by one product [W R] [x; h] + b."""
+        if self._prepare is None:
+            return super().forward(x, state)
+        if self._both is None:
+            weight = torch.cat([self.input.weight, self.recurrent.weight], 1).detach()
+            self._both = self._prepare(weight, self.input.bias.detach())
+        h, c = state
+        return self._gated(self._both(torch.cat([x, h], -1)), c)
+
+    def _gated(self, gates: Tensor, c: Tensor) -> tuple[Tensor, State]:
+        """``[B, 4H]`` before σ and tanh, and c -> h' and (h', c')."""
+        i, f, g, o = gates.chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)

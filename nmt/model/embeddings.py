@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.model.products import Prepare, Product, plain
+from nmt.products import Prepare, Product, plain
 
 
 class TokenEmbedding(nn.Module):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from nmt.model.products import Prepare, PreparedLinear
+from nmt.cells.cell import Cell
 from nmt.model.seq2seq import Seq2Seq
+from nmt.products import Prepare, PreparedLinear
 
 
 def prepare(model: Seq2Seq, how: Prepare) -> None:
@@ -15,6 +16,8 @@ def prepare(model: Seq2Seq, how: Prepare) -> None:
     products are those of their layers.
     """
     for module in list(model.modules()):
+        if isinstance(module, Cell):
+            module.prepare(how)
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:  # a subclass may compute something else
                 setattr(module, name, PreparedLinear(child, how))

@@ -105,20 +105,25 @@ class RecurrentDecoder(Decoder):
     def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""
         x = self._embed(tokens)  # [R, E]
-        projected = self.bottom.project(torch.cat([x, *self._parts(state)[3]], -1))
-        return self._finish(projected, state, memory, noise, lambda h, context: self.readout(h, context, x))
+        bottom, _, _, fed = self._parts(state)
+        below = torch.cat([x, *fed], -1)
+        if noise:
+            h, bottom = self.bottom.step(self.bottom.project(below), bottom, cast(Noise, noise[0]))
+        else:  # as in search, where a cell may have a faster way for a whole step
+            h, bottom = self.bottom(below, bottom)
+        return self._finish(h, bottom, state, memory, noise, lambda h, context: self.readout(h, context, x))
 
-    def _finish(self, projected: Tensor, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
-        """A step, from the bottom cell's projected input ``[R, G]`` on."""
-        bottom_noise, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
-        bottom, top, attended, fed = self._parts(state)
-        h, bottom = self.bottom.step(projected, bottom, bottom_noise)
+    def _finish(self, h: Tensor, bottom: State, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
+        """A step, from the bottom stack's output ``[R, H]`` and its next state on."""
+        _, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
+        _, top, attended, fed = self._parts(state)
         query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
         context, weights, attended = self.attention.step(query, attended, memory)
         context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
         if self.top is not None:
             h = F.dropout(h, self._dropout, self.training)
-            h, top = self.top.step(self.top.project(torch.cat([h, context], -1)), top, top_noise)
+            below = torch.cat([h, context], -1)
+            h, top = self.top.step(self.top.project(below), top, top_noise) if noise else self.top(below, top)
         features = F.dropout(read(h, context), self._dropout, self.training)
         return Decoded(features, (*bottom, *top, *attended, *((features,) if fed else ())), weights)
 
@@ -143,7 +148,9 @@ class RecurrentDecoder(Decoder):
         """The steps over one batch's memory as a recurrence."""
 
         def finish(projected: Tensor, state: State, noise: Noise, read: Read) -> Decoded:
-            return self._finish(projected, state, memory, noise, read)
+            bottom_noise, _ = cast(tuple[Noise, Noise], noise) or ((), ())
+            h, bottom = self.bottom.step(projected, self._parts(state)[0], bottom_noise)
+            return self._finish(h, bottom, state, memory, noise, read)
 
         return Feeding(self.bottom, self.readout, self.features_size, self.noise, finish)
 

@@ -13,7 +13,7 @@ import torch
 from folders import TEXTS, small_model, small_recipe, tokenizers
 
 from nmt.model.prepared import prepare
-from nmt.model.products import prepare_for
+from nmt.products import prepare_for
 from nmt.registry import ATTENTION, CELL, available, distribution
 from nmt.translator import Translator
 

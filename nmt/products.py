@@ -124,7 +124,7 @@ def _greatest(rows: Tensor) -> Tensor:
 
 
 class PreparedLinear(nn.Module):
-    """What takes an nn.Linear's place: the same product, by prepared weights.
+    """What takes an nn.Linear's place: the same product, by weights that are prepared when they are first needed.
 
     `weight` and `bias` stay at hand for code that reads them.
     """
@@ -132,10 +132,13 @@ class PreparedLinear(nn.Module):
     def __init__(self, linear: nn.Linear, prepare: Prepare) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
-        self._product = prepare(linear.weight.detach(), linear.bias if linear.bias is None else linear.bias.detach())
+        self._prepare = prepare
+        self._product: Product | None = None
 
     def forward(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., O]``."""
+        if self._product is None:
+            self._product = self._prepare(self.weight.detach(), None if self.bias is None else self.bias.detach())
         return self._product(xs)
 
 
