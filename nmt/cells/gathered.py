@@ -74,14 +74,14 @@ class _Weights:
         self.given = (weight, bias)  # kept, so that no other tensor can have their identity
         self.dtype = dtype
         self._matrix = weight.detach().to(dtype)
-        self.forward = _prepared(self._matrix, None if bias is None else bias.detach().to(dtype))
+        self.forward = laid_out(self._matrix, None if bias is None else bias.detach().to(dtype))
         self._backward: Product | None = None
         self._seen: list[tuple[int, Tensor, Tensor]] = []
 
     def backward(self, gradient: Tensor) -> Tensor:
         """From a product's gradient ``[R, O]`` to that of its input ``[R, I]``."""
         if self._backward is None:
-            self._backward = _prepared(self._matrix.t(), None)
+            self._backward = laid_out(self._matrix.t(), None)
         return self._backward(gradient)
 
     def see(self, gradient: Tensor, rows: Tensor) -> None:
@@ -105,12 +105,19 @@ class _Weights:
         )
 
 
-def _prepared(weight: Tensor, bias: Tensor | None) -> Product:
-    """The product by a weight ``[O, I]``, laid out for oneDNN where that is there."""
-    if weight.device.type == "cpu" and weight.dtype is torch.float32 and torch.backends.mkldnn.is_available():
+def laid_out(weight: Tensor, bias: Tensor | None) -> Product:
+    """The product by a weight ``[O, I]``, in oneDNN's layout where that is there; for fp32 and bf16, no gradients."""
+    if weight.device.type == "cpu" and _has_onednn(weight.dtype):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
         return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
     return lambda rows: F.linear(rows, weight, bias)
+
+
+def _has_onednn(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and this processor computes in the type, as for fp32 and perhaps bf16 it does."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype is torch.float32 or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Gather(torch.autograd.Function):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nmt.cells.gathered import laid_out
 from nmt.device import moved
 from nmt.model.embeddings import OutputLayer
 
 CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**28}
 """Logits held at a time by the kind of device: on a CPU what stays near the cores, on a GPU what fills it."""
+
+WORTH_LAYING_OUT = 512
+"""Rows from which on multiplying by a weight in oneDNN's own layout saves more than making that costs."""
 
 
 class Loss(NamedTuple):
@@ -57,8 +63,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # In fp32 at least, also under autocast and with fp16 features.
         wide = torch.promote_types(weight.dtype, torch.float32)
         likelihood, normalizers = weight.new_zeros(2, dtype=wide).unbind()
+        product = laid_out(w, b) if len(x) >= WORTH_LAYING_OUT else functools.partial(F.linear, weight=w, bias=b)
         for part in _chunks(len(x), weight.shape[0] * x.element_size(), kind):
-            logits = torch.addmm(b, x[part], w.mT)  # [n, V]
+            logits = product(x[part])  # [n, V]
             p = torch.softmax(logits, -1)
             # The greatest logit and its probability give what all were divided by, exact where the gold's underflows.
             normalizer = logits.amax(-1, keepdim=True).to(wide) - p.amax(-1, keepdim=True).to(wide).log()  # [n, 1]
@@ -67,7 +74,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             normalizers += normalizer.sum()
             if gradients is not None:
                 # d loss / d logits = p - (1 - ε) · onehot(gold) - ε / V; the last term is taken off behind the loop.
-                slope = p.scatter_(1, gold[part, None], (log_p.exp() - (1 - smoothing)).to(dtype))
+                # By index: scatter_ converts all of bf16 to fp32 and back on a CPU.
+                at_gold = torch.arange(len(p), device=p.device), gold[part]
+                slope = p.index_put_(at_gold, (log_p.squeeze(1).exp() - (1 - smoothing)).to(dtype))
                 gradients.add(part, slope, x[part], w)
         objective = likelihood
         if smoothing:
@@ -116,7 +125,7 @@ class _Gradients:
             torch.addmm(self.weight, slope.mT, rows, beta=0 if first else 1, out=self.weight)
         else:
             _take(self.weight, slope.mT @ rows, first)
-        _take(self.bias, slope.sum(0, dtype=self.bias.dtype), first)
+        _take(self.bias, slope.sum(0), first)  # added up in fp32 at least, whatever its type
 
     def smooth(self, smoothing: float, total: Tensor, mean: Tensor) -> None:
         """Take off ε / V from every logit's slope, given the rows' sum and the words' mean ``[E]``."""
