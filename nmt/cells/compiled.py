@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nmt.cells.padding import cleared
-from nmt.cells.state import State
+from nmt.cells.state import Noise, State
 from nmt.cells.stepping import Step, along
 from nmt.cells.trial import difference, in_a_line
 
@@ -119,13 +119,14 @@ class Compiled:
         step = self._steps[key]
         if step is None:
             return self._otherwise(cell, xs, lengths, state)
+        projected, noise, state = _prepared(cell, xs, lengths, state)
         try:
             with self._compiler.use():
-                return _run(step, cell, xs, lengths, state)
+                return along(step, projected, noise, lengths, state)
         except self._compiler.refusal() as error:
             self._say(cell, in_a_line(error))
             self._steps[key] = None
-            return self._otherwise(cell, xs, lengths, state)
+            return along(cell.step, projected, noise, lengths, state)
 
     def _tried(self, cell: Cell, xs: Tensor) -> Step | None:
         """The compiled step, once it has given what the cell's own gives."""
@@ -142,17 +143,17 @@ class Compiled:
         return None if reason else step
 
     def _trial(self, cell: Cell, dtype: torch.dtype) -> tuple[Step | None, str]:
-        def looped(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-            return _run(cell.step, cell, xs, lengths, state)
+        def by(step: Step) -> Otherwise:
+            def run(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+                projected, noise, state = _prepared(cell, xs, lengths, state)
+                return along(step, projected, noise, lengths, state)
+
+            return run
 
         try:
             with self._compiler.trial():
                 step = self._compiler.compile(cell.step)
-
-                def run(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-                    return _run(step, cell, xs, lengths, state)
-
-                return step, difference(cell, dtype, run, looped, gradients=torch.is_grad_enabled())
+                return step, difference(cell, dtype, by(step), by(cell.step), gradients=torch.is_grad_enabled())
         except Exception as error:  # a compiler may raise anything
             return None, in_a_line(error)
 
@@ -179,11 +180,11 @@ def _mode(cell: Cell, xs: Tensor) -> tuple[Hashable, ...]:
     return (cell.training, *gradients, xs.dtype, autocast, xs.device)
 
 
-def _run(step: Step, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-    """The loop, all its steps alike: inputs without gaps, and the first state with a gradient as the others have."""
+def _prepared(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Sequence[Tensor], Noise, State]:
+    """What makes all steps alike: inputs ``T x [B, G]`` and states without gaps, the first state with a gradient."""
     projected = cell.project(cleared(xs, lengths)).transpose(0, 1).contiguous()  # [T, B, G]
     noise = cell.noise(*xs.shape[:2])
     state = tuple(tensor.contiguous() for tensor in state)
     if torch.is_grad_enabled():
         state = tuple(tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in state)
-    return along(step, projected.unbind(0), noise, lengths, state)
+    return projected.unbind(0), noise, state

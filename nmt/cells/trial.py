@@ -33,7 +33,7 @@ def difference(cell: Cell, dtype: torch.dtype, run: Run, reference: Run, *, grad
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             ys, final = run(cell, xs, lengths, cell.initial_state(ROWS))
         if not gradients:
-            return [ys, *final]
+            return [tensor.detach() for tensor in (ys, *final)]
         total = ys.float().square().sum() + sum(tensor.float().square().sum() for tensor in final)
         wanted = [xs, *(parameter for parameter in cell.parameters() if parameter.requires_grad)]
         found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
