@@ -46,9 +46,11 @@ def module_run(module: nn.Module, xs: Tensor) -> Callable[[], None]:
     return run
 
 
-def cell_run(cell: Cell, engine: str, xs: Tensor, lengths: Tensor) -> Callable[[], None]:
+def cell_run(cell: Cell, engine: engines.Engine, xs: Tensor, lengths: Tensor) -> Callable[[], None]:
+    unroll = engines.choose(engine)
+
     def run() -> None:
-        ys, _ = engines.ENGINES[engine](cell, xs, lengths, cell.initial_state(xs.shape[0]))
+        ys, _ = unroll(cell, xs, lengths, cell.initial_state(xs.shape[0]))
         ys.backward(torch.ones_like(ys))
 
     return run
@@ -84,7 +86,7 @@ def candidates(
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--cells", default="lstm,gru,elman,mgu,layernorm-lstm", help="(default: %(default)s)")
-    options.add_argument("--engines", default="auto,loop,gathered", help="(default: %(default)s)")
+    options.add_argument("--engines", default="auto,loop,gathered", help="of model.engine (default: %(default)s)")
     options.add_argument("--sizes", default="256,512", help="units (default: %(default)s)")
     options.add_argument("--rows", type=int, default=64, help="sentences (default: %(default)s)")
     options.add_argument("--steps", type=int, default=30, help="tokens of the longest (default: %(default)s)")

@@ -1,5 +1,8 @@
 """The engines: each gives what the plain loop gives, for every installed cell, in outputs, states and gradients."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,10 +12,14 @@ from nmt.cells import engines
 from nmt.cells.cell import Cell
 from nmt.cells.gathered import Gathering
 from nmt.cells.layers import CellStack
+from nmt.cells.state import Noise, State
 from nmt.model.embeddings import TokenEmbedding
+from nmt.model.feeding import Feeding
 from nmt.model.recurrent_decoder import RecurrentDecoder
 from nmt.options import Choice
+from nmt.recipe import Recipe
 from nmt.registry import CELL, available
+from nmt.training.run import train
 
 CELLS = sorted(available(CELL))
 LENGTHS = torch.tensor([6, 1, 3, 5])
@@ -189,3 +196,59 @@ def test_a_stack_is_projected_by_its_bottom_cell() -> None:
     assert stack.input_layer() is cells[0].input_layer()
     xs = torch.randn(4, 6, 5, dtype=torch.float64)
     assert torch.equal(stack.project(xs), cells[0].project(xs))
+
+
+class Plain(Cell):
+    """A cell without an `unroll` of its own."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, state_shapes=((hidden_size,),))
+        self.recurrent = nn.Linear(hidden_size, hidden_size)
+
+    def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
+        h = torch.tanh(self.recurrent(state[0]))
+        return h, (h,)
+
+
+STEPS = "steps (large weights gathered)"
+
+
+@pytest.mark.parametrize(
+    ("engine", "plain", "lstm"),
+    [
+        ("auto", STEPS, "fused"),
+        ("fused", f"{STEPS}, since it has no kernel of its own", "fused"),
+        ("loop", "loop", "loop"),
+        ("gathered", "gathered", "gathered"),
+        ("graph", f"{STEPS}, since graphs need a GPU", "fused, since graphs need a GPU"),
+    ],
+)
+def test_what_runs_a_cell_is_told_in_words(engine: engines.Engine, plain: str, lstm: str) -> None:
+    cpu = torch.device("cpu")
+    assert engines.in_words(engine, Plain, cpu) == plain
+    assert engines.in_words(engine, type(built("lstm")), cpu) == lstm
+
+
+def test_on_a_gpu_graphs_are_there_but_have_to_be_asked_for() -> None:
+    gpu = torch.device("cuda")
+    assert engines.in_words("graph", Plain, gpu) == "graph"
+    assert engines.in_words("graph", Feeding, gpu) == "steps, since it is made anew for each batch"
+    assert engines.in_words("auto", Plain, gpu) == "steps"
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_that_have_no_way_of_their_own_go_by_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, ran = built(name), []
+    by_steps = engines.by_steps
+    monkeypatch.setattr(engines, "by_steps", lambda *given: ran.append(name) or by_steps(*given))
+    measured(cell, engines.ENGINES["fused"])
+    assert bool(ran) is not type(cell).unrolls_itself()
+
+
+def test_training_says_what_runs_which_cell(
+    small_recipe: Callable[..., Recipe], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = small_recipe("train.updates=1", "model.encoder.cell=gru", "model.decoder.input_feeding=true")
+    train(recipe, out=tmp_path / "run")
+    line = f"{recipe.name}: engine auto; encoder gru: fused; decoder lstm with input feeding: {STEPS}"
+    assert capfd.readouterr().err.splitlines()[1] == line

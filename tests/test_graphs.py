@@ -226,3 +226,26 @@ def test_evaluation_without_gradients_leaves_training_alone(monkeypatch: pytest.
         unroll(cell, xs + 1, LENGTHS, cell.initial_state(4))
     expected, _ = engines.loop(cell, xs, LENGTHS, cell.initial_state(4))
     assert close(torch.autograd.grad(ys.sum(), [xs]), torch.autograd.grad(expected.sum(), [xs]))
+
+
+def test_a_capture_that_fails_after_the_trial_is_said_and_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graphs, "AFTER", 0)
+    stand_in = StandIn()
+    cell, unroll = built(), engine(stand_in)
+    assert same_as_the_loop(cell, unroll)
+    monkeypatch.setattr(stand_in, "_error", "out of memory")
+    for _ in range(2):
+        assert same_as_the_loop(cell, unroll, torch.tensor([20, 3]))
+        assert same_as_the_loop(cell, unroll)
+    assert [record.getMessage() for record in caplog.records] == ["LSTMCell runs without graphs: out of memory"]
+
+
+def test_a_trial_without_gradients_checks_them_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    cell, unroll, xs = built(), engine(stand_in := StandIn()), torch.randn(4, 6, 5, dtype=torch.double)
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            unroll(cell, xs, LENGTHS, cell.initial_state(4))
+    assert len(stand_in.shapes) == 2  # the trial and the second call
+    assert not caplog.records
