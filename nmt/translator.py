@@ -14,10 +14,10 @@ from nmt import checkpoints, recipe
 from nmt.device import choose_device
 from nmt.errors import UserError
 from nmt.model.prepared import prepare
-from nmt.products import Prepare, WeightPrecision, in_threads, prepare_for
 from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import Unfilled, map_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
+from nmt.products import Prepare, WeightPrecision, in_threads, prepare_for
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
 from nmt.search.beam import Limits, beam_search
@@ -231,7 +231,7 @@ def _shortlist(run: Path, tokenizers: Tokenizers) -> Shortlist:
     if not path.is_file():
         raise UserError("there is none", f"build it: nmt-data shortlist {run}", place=str(path))
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    return Shortlist.load(path, *sizes, vocabularies=tokenizers.fingerprint())
+    return Shortlist.load(path, *sizes, end=tokenizers.target.eos_id, vocabularies=tokenizers.fingerprint())
 
 
 def _bare(sentence: str) -> str:

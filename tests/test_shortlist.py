@@ -23,7 +23,7 @@ from nmt.text.phrasebook.corpus import PhrasebookCorpus
 from nmt.text.shortlist import FILE, MAX_EACH, Shortlist
 from nmt.text.shortlist_building import build_shortlist
 from nmt.text.store import TokenStore, build_store
-from nmt.text.tokenizer import Tokenizer, Tokenizers, make_tokenizers
+from nmt.text.tokenizer import END, Tokenizer, Tokenizers, make_tokenizers
 
 SETTINGS = recipe.Tokenizer(vocab_size=500, model_type="unigram", byte_fallback=True)
 Built = tuple[TokenStore, Tokenizers]
@@ -193,7 +193,7 @@ def test_more_pieces_are_a_wider_choice(built: Built, shortlist: Shortlist) -> N
 
 def loaded(path: Path, tokenizers: Tokenizers) -> Shortlist:
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    return Shortlist.load(path, *sizes, vocabularies=tokenizers.fingerprint())
+    return Shortlist.load(path, *sizes, end=tokenizers.target.eos_id, vocabularies=tokenizers.fingerprint())
 
 
 def test_what_is_saved_is_loaded(built: Built, shortlist: Shortlist, saved: Path) -> None:
@@ -213,9 +213,9 @@ def test_a_shortlist_for_other_vocabularies_is_refused(built: Built, saved: Path
         loaded(saved, other)
     source, target = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     with pytest.raises(UserError, match=f"is for {source} source pieces, not for the {source + 1} of the model"):
-        Shortlist.load(saved, source + 1, target)
+        Shortlist.load(saved, source + 1, target, end=tokenizers.target.eos_id)
     with pytest.raises(UserError, match=r"the vocabularies allow|the target vocabulary lacks"):
-        Shortlist.load(saved, source, target - 1)
+        Shortlist.load(saved, source, target - 1, end=tokenizers.target.eos_id)
 
 
 HARMS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
@@ -226,6 +226,7 @@ HARMS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "a rank too high": lambda stored: stored["ranked"].add_(100_000),
     "a rank twice": lambda stored: stored["ranked"].fill_(7),
     "nothing for every sentence": lambda stored: stored.update(always=stored["always"][:0].clone()),
+    "no end mark": lambda stored: stored.update(always=stored["always"][stored["always"] != END]),
     "lists that fall": lambda stored: stored["offsets"][1:-1].copy_(stored["offsets"][1:-1].flip(0)),
     "lists beyond the end": lambda stored: stored["offsets"].mul_(3),
     "lists that begin late": lambda stored: stored["offsets"][0].fill_(2),
@@ -247,6 +248,7 @@ def test_a_faulty_file_is_refused_in_a_line(built: Built, saved: Path, harm: str
     with pytest.raises(UserError) as refused:
         loaded(saved, built[1])
     assert str(refused.value).startswith(f"{saved}: ")
+    assert str(refused.value).endswith("; build it again: nmt-data shortlist RUN")
     assert "\n" not in str(refused.value)
 
 

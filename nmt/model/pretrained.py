@@ -38,7 +38,7 @@ def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> 
 
 
 def _from_safetensors(path: Path, weight: Tensor) -> int:
-    shapes = stored_shapes(path)
+    shapes = stored_shapes(path, remedy="use another file")
     if list(shapes) != ["weight"]:
         raise UserError("has other tensors than one named weight", place=str(path))
     if shapes["weight"] != list(weight.shape):

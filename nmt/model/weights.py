@@ -41,6 +41,7 @@ _DRAWING = (
 )
 
 REMEDY = "use the recipe and the plugins that the model was trained with"
+ANOTHER = "use another checkpoint"
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -62,10 +63,10 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         raise OSError(errno.EIO, str(error), str(path)) from error
 
 
-def stored_shapes(path: Path, types: Sequence[str] = TYPES) -> dict[str, list[int]]:
+def stored_shapes(path: Path, types: Sequence[str] = TYPES, remedy: str = ANOTHER) -> dict[str, list[int]]:
     """The shape of each tensor in the file at `path`, from its header; no tensor is read.
 
-    Raises UserError where it is no safetensors file, or holds numbers of other types (floating-point ones, as a rule).
+    Raises UserError, with `remedy`, where it is no safetensors file, or holds numbers of other types than `types`.
     """
     try:
         _check_header(path)
@@ -74,10 +75,10 @@ def stored_shapes(path: Path, types: Sequence[str] = TYPES) -> dict[str, list[in
             for name, part in slices.items():
                 if part.get_dtype() not in types:
                     problem = f"{name!r} is of type {part.get_dtype()}, not one of {', '.join(types)}"
-                    raise UserError(problem, "use another checkpoint", place=str(path))
+                    raise UserError(problem, remedy, place=str(path))
             return {name: part.get_shape() for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise _damaged(error, path) from error
+        raise _damaged(error, path, remedy) from error
 
 
 @contextmanager
@@ -170,5 +171,5 @@ def _check_header(path: Path) -> None:
         raise OSError(errno.EFBIG, f"announces a header of {size:,} bytes", str(path))
 
 
-def _damaged(error: Exception, path: Path) -> UserError:
-    return UserError(f"damaged or unreadable ({reason_of(error)})", "use another checkpoint", place=str(path))
+def _damaged(error: Exception, path: Path, remedy: str = ANOTHER) -> UserError:
+    return UserError(f"damaged or unreadable ({reason_of(error)})", remedy, place=str(path))

@@ -71,9 +71,9 @@ class Shortlist:
 
     @classmethod
     def load(
-        cls, path: Path, source_vocab_size: int, target_vocab_size: int, *, vocabularies: str | None = None
+        cls, path: Path, source_vocab_size: int, target_vocab_size: int, *, end: int, vocabularies: str | None = None
     ) -> Shortlist:
-        """The shortlist in a file, for vocabularies of these sizes.
+        """The shortlist in a file, for vocabularies of these sizes; `end` is the end mark of the target's.
 
         `vocabularies` is the fingerprint of the tokenizers it is used with (`Tokenizers.fingerprint`): where given, a
         shortlist for others of the same sizes is refused as well. Raises UserError where the file is damaged or
@@ -89,6 +89,8 @@ class Shortlist:
             raise UserError(f"damaged ({error})", _REMEDY, place=str(path)) from error
         if made.ranked.max(initial=0) >= target_vocab_size:
             raise UserError("has pieces that the target vocabulary lacks", _REMEDY, place=str(path))
+        if end not in made.always:
+            raise UserError("lacks the end mark, without which no translation ends", _REMEDY, place=str(path))
         if vocabularies is not None and made.vocabularies != vocabularies:
             raise UserError("was built for other tokenizers than the model's", _REMEDY, place=str(path))
         return made
@@ -131,7 +133,7 @@ def _read(path: Path, source_vocab_size: int, target_vocab_size: int) -> tuple[d
         "offsets": source_vocab_size + 1,
         "ids": source_vocab_size * MAX_EACH,
     }
-    shapes = stored_shapes(path, types=("I32",))
+    shapes = stored_shapes(path, ("I32",), _REMEDY)
     if shapes.keys() != most.keys() or any(len(shape) != 1 for shape in shapes.values()):
         raise UserError("is no shortlist", _REMEDY, place=str(path))
     if shapes["offsets"] != [most["offsets"]]:
