@@ -1,5 +1,6 @@
 """The engine `compiled`: its bookkeeping with a stand-in for the compiler, and torch's where there is one."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from nmt.cells import compiled, engines
 from nmt.cells.cell import Cell
 from nmt.cells.compiled import Compiled, TorchCompiler
+from nmt.cells.layers import OneWay
 from nmt.cells.state import Noise, State
 from nmt.cells.stepping import Step
 from nmt.cells.trial import difference, in_a_line
@@ -116,6 +118,18 @@ def test_compiled_steps_run_after_one_trial(caplog: pytest.LogCaptureFixture) ->
         assert same_as_the_loop(cell, unroll, lengths)
     assert (stand_in.trials, stand_in.calls) == (1, 6 + 9 + 6)
     assert not caplog.records  # what takes no time is not worth a line
+
+
+def test_a_copy_of_a_model_has_steps_of_its_own() -> None:
+    layer = OneWay(built().eval(), Compiled(StandIn(), engines.own))
+    xs = torch.randn(4, 6, 5, dtype=torch.double)
+    before, _ = layer(xs, LENGTHS)
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    after, _ = copied(xs, LENGTHS)
+    assert torch.equal(after, before) and bool(before.any())
 
 
 def test_every_mode_has_a_trial_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """The bookkeeping of CUDA graphs: a stand-in captures, and overwrites what it gave before, as a graph does."""
 
+import copy
 from collections.abc import Sequence
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from nmt.cells import engines, graphs
 from nmt.cells.cell import Cell
 from nmt.cells.graphs import Captured, Graphs, Steps
+from nmt.cells.layers import OneWay
 from nmt.cells.state import Noise, State
 from nmt.options import Choice
 from nmt.registry import CELL
@@ -249,3 +251,16 @@ def test_a_trial_without_gradients_checks_them_all_the_same(caplog: pytest.LogCa
             unroll(cell, xs, LENGTHS, cell.initial_state(4))
     assert len(stand_in.shapes) == 2  # the trial and the second call
     assert not caplog.records
+
+
+def test_a_copy_of_a_model_has_captures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "AFTER", 0)
+    layer = OneWay(built(), engine(StandIn()))
+    xs = torch.randn(4, 6, 5, dtype=torch.double)
+    before, _ = layer(xs, LENGTHS)
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    after, _ = copied(xs, LENGTHS)
+    assert torch.equal(after, before) and bool(before.any())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Otherwise = Callable[[Cell, Tensor, Tensor, State], tuple[Tensor, State]]
 
-BUDGET = 180.0
+BUDGET = 60.0
 """Seconds after which no more compiling is begun; a step takes from 4 to 30, the first most."""
 LIMIT = 32
 """Versions of one cell class's step at most: one for each size and mode."""
@@ -108,6 +108,10 @@ class Compiled:
         self._steps: dict[Hashable, Step | None] = {}
         self._said: set[tuple[str, str]] = set()
         self._seconds = 0.0
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Compiled:
+        """A copy of a model compiles its own steps: those kept here go with this model's weights."""
+        return Compiled(self._compiler, self._otherwise)
 
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As every engine. A single row, or a single step, would be compiled anew: that runs without."""

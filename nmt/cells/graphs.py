@@ -148,6 +148,10 @@ class Graphs:
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._checked: weakref.WeakKeyDictionary[Cell, bool] = weakref.WeakKeyDictionary()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Graphs:
+        """A copy of a model captures its own: those kept here go with this model's weights."""
+        return Graphs(self._capture, self._otherwise, device=self._device)
+
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As every engine."""
         usable = cell.lasting and xs.device.type == self._device and xs.shape[1] <= LONGEST
