@@ -28,10 +28,11 @@ def parser() -> Parser:
     parser.add_argument(
         "--accept", metavar="KEYS", default="", help="harmless keys that may differ from the folder's recipe: A,B"
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--check", action="store_true", help="check the recipe, its components and files; train nothing"
     )
-    parser.add_argument(
+    instead.add_argument(
         "--profile",
         type=positive,
         nargs="?",
