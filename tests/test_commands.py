@@ -430,12 +430,36 @@ def test_evaluating_writes_translations_and_metrics_with_signatures(run: Run, co
     kept = json.loads((copier / "test.metrics.json").read_text())
     assert [metric["name"] for metric in kept["metrics"]] == ["BLEU", "BLEU lowercased", "chrF", "TER"]
     assert kept["checkpoint"] == (copier / "best").read_text().strip()
+    assert kept["precision"] == "fp32"
     assert kept["sentences"] == len((copier / "test.translations.txt").read_text().splitlines()) == 100
     source = tmp_path / "own.txt"
     source.write_text("1 2 3 4 5\n")
     _, out, _ = run("nmt-evaluate", copier, "--source", source, "--reference", source, "--json")
     assert json.loads(out)[0]["value"] == pytest.approx(100.0)
     assert (copier / "own.txt.translations.txt").read_text() == "1 2 3 4 5\n"
+
+
+@pytest.mark.parametrize("command", ["nmt-translate", "nmt-evaluate", "nmt-score"])
+def test_memory_that_is_not_enough_is_one_line(
+    run: Run, copier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def starving(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2097152000 bytes.\nmore")
+
+    for name in ("translations", "score"):
+        monkeypatch.setattr(f"nmt.translator.Translator.{name}", starving)
+    (tmp_path / "digits").write_text("1 2\n")
+    files = ("--source", tmp_path / "digits", "--target", tmp_path / "digits") if command == "nmt-score" else ()
+    code, _, err = run(command, copier, *files, given=b"1 2\n")
+    assert code == 1
+    assert err.startswith(f"{command}: {copier}: memory was not enough (")
+    assert err.count("\n") == 1
+
+
+def test_a_recipe_is_checked_or_profiled_not_both(run: Run) -> None:
+    code, _, err = run("nmt-train", "recipes/copy.yaml", "--check", "--profile")
+    assert code == 2
+    assert err == "nmt-train: argument --profile: not allowed with argument --check (see nmt-train --help)\n"
 
 
 def test_metrics_equal_sacrebleus_own_command(run: Run, tmp_path: Path) -> None:

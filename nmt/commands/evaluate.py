@@ -70,7 +70,7 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
     if arguments.source and arguments.split:
         raise UserError("--split chooses a set of the recipe, --source another one", "give one of them")
     from nmt import checkpoints
-    from nmt.device import keep_freed_memory
+    from nmt.device import keep_freed_memory, limits_in_words
     from nmt.translator import Translator
 
     keep_freed_memory()
@@ -84,7 +84,8 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
         name = arguments.split or "test"
         sources, references = _recipe_set(folder, name)
     beam = translator.search.beam if arguments.beam is None else arguments.beam
-    hypotheses = translator.translate(sources, beam=beam)
+    with limits_in_words(str(folder)):
+        hypotheses = translator.translate(sources, beam=beam)
     measured = _measured(hypotheses, references)
     checkpoints.write_text(folder / f"{name}.translations.txt", "".join(f"{line}\n" for line in hypotheses))
     record = {
@@ -92,6 +93,7 @@ def _translated(arguments: argparse.Namespace) -> Sequence[Measured]:
         "languages": translator.languages,
         "sentences": len(sources),
         "checkpoint": translator.checkpoint,
+        "precision": arguments.precision,
         "search": translator.search.model_dump() | {"beam": beam},
         "metrics": _records(measured),
     }

@@ -35,14 +35,16 @@ def main() -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from nmt.device import limits_in_words
     from nmt.text.files import FilesCorpus
     from nmt.translator import Translator
 
     pairs = list(FilesCorpus(source=arguments.source, target=arguments.target).pairs())
-    translator = Translator.load(
-        arguments.model, device=arguments.device, threads=arguments.threads, precision=arguments.precision
-    )
-    scores = translator.score([pair.source for pair in pairs], [pair.target for pair in pairs])
+    with limits_in_words(str(arguments.model)):
+        translator = Translator.load(
+            arguments.model, device=arguments.device, threads=arguments.threads, precision=arguments.precision
+        )
+        scores = translator.score([pair.source for pair in pairs], [pair.target for pair in pairs])
     tokens = sum(size for _, size in scores)
     perplexity = math.exp(min(-sum(log_p for log_p, _ in scores) / tokens, 700.0)) if tokens else None
     if arguments.json:

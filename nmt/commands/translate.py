@@ -104,28 +104,30 @@ def _translate(arguments: argparse.Namespace) -> int:
 
 def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
     """Load the model; what gives the output for lines, the first of them with its number from 0, and warnings."""
-    from nmt.device import keep_freed_memory
+    from nmt.device import keep_freed_memory, limits_in_words
     from nmt.translator import BATCH_TOKENS, Translator
 
     keep_freed_memory()
-    translator = Translator.load(
-        folder,
-        device=arguments.device,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        shortlist=arguments.shortlist,
-    )
+    with limits_in_words(str(folder)):
+        translator = Translator.load(
+            folder,
+            device=arguments.device,
+            threads=arguments.threads,
+            precision=arguments.precision,
+            shortlist=arguments.shortlist,
+        )
     search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
 
     def answer(first: int, lines: list[str]) -> Answer:
-        found = translator.translations(
-            lines,
-            search=search,
-            n_best=arguments.n_best or 1,
-            weights=arguments.alignments,
-            batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
-            batch_sentences=arguments.batch_sentences,
-        )
+        with limits_in_words(str(folder)):
+            found = translator.translations(
+                lines,
+                search=search,
+                n_best=arguments.n_best or 1,
+                weights=arguments.alignments,
+                batch_tokens=arguments.batch_tokens or BATCH_TOKENS,
+                batch_sentences=arguments.batch_sentences,
+            )
         numbered = list(enumerate(found, first))
         shown = "".join(_shown(index, translations, arguments) for index, translations in numbered)
         return shown, [warning for index, translations in numbered for warning in _warnings(index, translations)]
