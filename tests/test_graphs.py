@@ -253,7 +253,9 @@ def test_a_trial_without_gradients_checks_them_all_the_same(caplog: pytest.LogCa
     assert not caplog.records
 
 
-def test_a_copy_of_a_model_has_captures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_a_model_has_captures_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
     layer = OneWay(built(), engine(StandIn()))
     xs = torch.randn(4, 6, 5, dtype=torch.double)
@@ -264,3 +266,4 @@ def test_a_copy_of_a_model_has_captures_of_its_own(monkeypatch: pytest.MonkeyPat
             parameter.zero_()
     after, _ = copied(xs, LENGTHS)
     assert torch.equal(after, before) and bool(before.any())
+    assert not caplog.records  # and they have passed their trial
