@@ -1,6 +1,10 @@
 """The chunked loss against torch's own, and the schedules against their formulas."""
 
 import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ from nmt.errors import UserError
 from nmt.model.embeddings import OutputLayer, TokenEmbedding
 from nmt.training import objectives
 from nmt.training.objectives import cross_entropy
-from nmt.training.optimizers import build_optimizer
+from nmt.training.optimizers import build_optimizer, take_step
 from nmt.training.schedules import LearningRate, gold_share
 from nmt.training.seeds import seed_of
 
@@ -146,3 +150,36 @@ def test_neighbouring_updates_have_unrelated_seeds() -> None:
     seeds = [seed_of(seed, update) for seed in range(20) for update in range(20)]
     assert len(set(seeds)) == 400
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("kind", get_args(recipe.Optimizer.model_fields["type"].annotation))
+def test_a_step_is_torchs_own(kind: str) -> None:
+    def trained(step: Callable[[torch.optim.Optimizer], object]) -> list[torch.Tensor]:
+        weight = torch.linspace(-1, 1, 6).requires_grad_()
+        optimizer = build_optimizer(recipe.Optimizer.model_validate({"type": kind, "learning_rate": 0.1}), [weight])
+        for _ in range(3):
+            optimizer.zero_grad()
+            weight.square().sum().backward()
+            step(optimizer)
+        moments = [moment for moment in optimizer.state[weight].values() if isinstance(moment, torch.Tensor)]
+        return [weight.detach(), *moments]
+
+    ours, torchs = trained(take_step), trained(lambda optimizer: optimizer.step())
+    assert all(torch.equal(a, b) for a, b in zip(ours, torchs, strict=True))
+
+
+def test_no_optimizer_imports_the_compiler() -> None:
+    code = """if True:
+        import sys, torch
+        from nmt.recipe import Optimizer
+        from nmt.training.optimizers import build_optimizer, take_step
+        for kind in sys.argv[1:]:
+            weight = torch.ones(2, requires_grad=True)
+            optimizer = build_optimizer(Optimizer(type=kind, learning_rate=0.1), [weight])
+            weight.sum().backward()
+            take_step(optimizer)
+            optimizer.zero_grad()
+            optimizer.load_state_dict(optimizer.state_dict())
+        sys.exit("torch._dynamo" in sys.modules)"""
+    kinds = get_args(recipe.Optimizer.model_fields["type"].annotation)
+    subprocess.run([sys.executable, "-c", code, *kinds], check=True)

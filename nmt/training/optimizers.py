@@ -39,6 +39,7 @@ def build_optimizer(settings: recipe.Optimizer, parameters: Iterable[Tensor]) ->
     Raises UserError for an option that torch's optimiser doesn't take, or a value that it refuses.
     """
     check_options(settings)
+    _keep_the_compiler_away()
     options: dict[str, Any] = dict(settings.options)
     if settings.type in _FUSED:
         options.setdefault("fused", True)
@@ -51,10 +52,27 @@ def build_optimizer(settings: recipe.Optimizer, parameters: Iterable[Tensor]) ->
     return optimizer
 
 
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """As `optimizer.step()`, which would import torch's compiler (70 MiB and a second) only to have it look away."""
+    with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+        inspect.unwrap(type(optimizer).step)(optimizer)
+
+
 def fresh_moments(settings: recipe.Optimizer, parameter: Tensor) -> dict[str, Any]:
     """What an optimiser remembers of a parameter like this one after an update that changed nothing."""
     twin = torch.zeros_like(parameter, requires_grad=True)
     twin.grad = torch.zeros_like(twin)
     optimizer = build_optimizer(settings, [twin])
-    optimizer.step()
+    take_step(optimizer)
     return dict(optimizer.state[twin])
+
+
+def _keep_the_compiler_away() -> None:
+    """Let these run as they are: torch would import its compiler at their first call, to get what it must not compile.
+
+    Nothing here compiles an optimiser, and where the compiler is at work already this changes nothing. It rests on how
+    torch caches that (torch/_compile.py); were it cached elsewhere, the import would be back and nothing else.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(function).setdefault("__dynamo_disable", function)

@@ -17,7 +17,7 @@ from nmt.model.seq2seq import Seq2Seq
 from nmt.model.weights import named_weights
 from nmt.text.batches import Batch
 from nmt.training.objectives import Loss, cross_entropy
-from nmt.training.optimizers import build_optimizer
+from nmt.training.optimizers import build_optimizer, take_step
 from nmt.training.schedules import gold_share
 
 Phase = Callable[[str], AbstractContextManager[object]]
@@ -248,7 +248,10 @@ class Updater:
         """One step of the optimiser and the average; of the latter only where `finite` on the device, if given."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.scaler.step(self.optimizer)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+        else:
+            take_step(self.optimizer)
         if self.average is not None and self._settings.ema:
             with torch.no_grad():
                 for name, average in self.average.items():
