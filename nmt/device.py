@@ -95,6 +95,20 @@ def keep_freed_memory() -> None:
             library.mallopt(option, size)
 
 
+_KERNELS = 128
+"""What oneDNN and torch's layer above it keep at most; by themselves 1,024. An update of a layer or two takes 35."""
+
+
+def keep_few_kernels() -> None:
+    """Have oneDNN forget the kernels it made for shapes that have not been met for long.
+
+    Nearly each batch is of new shapes, and hundreds of MiB of kernels for old ones would gather. It is read from the
+    environment at the first product, for the whole process; what the user has set there is left alone.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, str(_KERNELS))
+
+
 _NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|_STATUS_ALLOC_FAILED|could not create a primitive$"
 )
