@@ -2,7 +2,7 @@
 
 A worker is this module, started as a program with the command's options. It tells its parent that it is ready, and from
 then on answers each request, some lines, with what is to be written for them. Requests and answers are JSON, one to a
-line, over its stdin and stdout; it ends when its stdin does, so none outlives the parent.
+line, over its stdin and stdout. It ends when its stdin does: where the parent was killed, after the request it is at.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Like Marian's lexical shortlist (Junczys-Dowmunt et al. 2018, "Marian: Cost-effective High-Quality Neural Machine
 Translation in C++") and the vocabulary maps of CTranslate2, but each sentence keeps to a list of its own: what its
-neighbours in a batch bring along, it may not use, so that no translation depends on them.
+neighbours in a batch bring along, it may not use. Only the last bits of scores depend on them, by the order of sums.
 """
 
 from __future__ import annotations
