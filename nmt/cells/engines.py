@@ -51,9 +51,9 @@ def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
     if engine in ("loop", "gathered"):
         return engine
     steps = "steps (large weights gathered)" if device.type == "cpu" else "steps"
-    own = "fused" if kind.unrolls_itself() else steps
+    otherwise = "fused" if kind.unrolls_itself() else steps
     if engine == "auto":
-        return own
+        return otherwise
     if engine == "fused":
         reason = "" if kind.unrolls_itself() else "it has no kernel of its own"
     elif not kind.lasting:
@@ -62,7 +62,7 @@ def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
         reason = "" if device.type == "cuda" else "graphs need a GPU"
     else:
         reason = TorchCompiler().missing(device.type)
-    return f"{own}, since {reason}" if reason else engine
+    return f"{otherwise}, since {reason}" if reason else engine
 
 
 def own(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
