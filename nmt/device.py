@@ -95,7 +95,13 @@ def keep_freed_memory() -> None:
             library.mallopt(option, size)
 
 
-_KERNELS = 128
+def give_back_freed_memory() -> None:
+    """Have the C library give back what it kept, once: over many updates of all shapes what it keeps grows ragged."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+_KERNELS = 64
 """What oneDNN and torch's layer above it keep at most; by themselves 1,024. An update of a layer or two takes 35."""
 
 

@@ -67,20 +67,6 @@ def test_the_loss_and_its_gradients_in_bfloat16_stay_near_fp32(
         assert (near - true).norm() < 0.02 * true.norm()
 
 
-@pytest.mark.parametrize("size", [200, 80_000])
-def test_a_weight_in_its_own_layout_changes_nothing_but_roundings(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setitem(objectives.CHUNK_BYTES, "cpu", size)
-    torch.manual_seed(1)
-    output, features = OutputLayer(16, 40, tied=None), torch.randn(3, 4, 16, requires_grad=True)
-    wanted = [features, *output.parameters()]
-    found = []
-    for least in (0, 100):
-        monkeypatch.setattr(objectives, "WORTH_LAYING_OUT", least)
-        objective = cross_entropy(output, features, TARGETS, LENGTHS, 0.1).objective
-        found.append((objective, *torch.autograd.grad(objective, wanted)))
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*found, strict=True))
-
-
 def test_a_gold_token_that_is_next_to_impossible_has_its_whole_loss() -> None:
     output, features = OutputLayer(1, 3, tied=None), torch.ones(1, 1, 1)
     with torch.no_grad():

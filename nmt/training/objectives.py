@@ -63,7 +63,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # In fp32 at least, also under autocast and with fp16 features.
         wide = torch.promote_types(weight.dtype, torch.float32)
         likelihood, normalizers = weight.new_zeros(2, dtype=wide).unbind()
-        product = laid_out(w, b) if len(x) >= WORTH_LAYING_OUT else functools.partial(F.linear, weight=w, bias=b)
+        worth = dtype is torch.bfloat16 and len(x) >= WORTH_LAYING_OUT  # in fp32 it is not worth the memory
+        product = laid_out(w, b) if worth else functools.partial(F.linear, weight=w, bias=b)
         for part in _chunks(len(x), weight.shape[0] * x.element_size(), kind):
             logits = product(x[part])  # [n, V]
             p = torch.softmax(logits, -1)

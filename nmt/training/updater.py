@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt import recipe
-from nmt.device import autocast, free_memory, is_out_of_memory
+from nmt.device import autocast, free_memory, give_back_freed_memory, is_out_of_memory
 from nmt.model.seq2seq import Seq2Seq
 from nmt.model.weights import named_weights
 from nmt.text.batches import Batch
@@ -22,6 +22,9 @@ from nmt.training.schedules import gold_share
 
 Phase = Callable[[str], AbstractContextManager[object]]
 """What is entered around each phase of an update, by its name: a clock's mark, say."""
+
+KEPT = 10
+"""Updates between two at which memory that the C library kept is given back: more often costs time, seldom memory."""
 
 
 def unmarked(name: str) -> AbstractContextManager[object]:
@@ -123,6 +126,7 @@ class Updater:
         self._settings = settings
         self._dtype = dtype
         self._phase = phase
+        self._keeps = device.type == "cpu" and dtype is not None  # see run.prepared_device
         self._initial_scale = self.scaler.state_dict()
         self.ahead = device.type == "cuda" and not self.scaler.is_enabled() and decides_on_device(self.optimizer)
         """Whether the decision is the device's, so that many updates may be submitted before any is read."""
@@ -163,6 +167,8 @@ class Updater:
         scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
         with self._phase("optimizer"):
             numbers = self._apply(likelihoods, learning_rate)
+        if self._keeps and number % KEPT == 0:
+            give_back_freed_memory()
         return Submitted(tuple(batches), numbers, scale, tuple(split), tuple(dropped))
 
     def begin_again(self, weights: Mapping[str, Tensor]) -> None:
