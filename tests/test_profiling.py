@@ -71,6 +71,12 @@ def test_the_folder_of_a_run_takes_no_profile(tmp_path: Path, small_recipe: Make
         profile(small_recipe(), 3, tmp_path)
 
 
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path, small_recipe: Make) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(UserError, match=f"^{tmp_path / 'taken'}: can't be made .*; choose another folder$"):
+        profile(small_recipe(), 3, tmp_path / "taken")
+
+
 def test_the_command_prints_a_row_for_each_phase(
     tmp_path: Path, small_recipe: Make, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, record_function
 
 from nmt.device import deterministic, limits_in_words
-from nmt.errors import UserError
+from nmt.errors import UserError, reason_of
 from nmt.model.seq2seq import Seq2Seq
 from nmt.recipe import Recipe
 from nmt.text.batches import BatchPlan
@@ -170,23 +170,31 @@ def _numbers(spent: Spent) -> tuple[float, float, float]:
 def profile(recipe: Recipe, updates: int, out: Path) -> Profile:
     """Train what a recipe describes for some updates and write ``profile.json`` and ``trace.json`` into `out`.
 
-    No run's folder is read or written, and no model is left. Raises UserError where `out` is a run's folder.
+    No run's folder is read or written, and no model is left. Raises UserError where `out` is a run's folder, or
+    can't be made.
     """
     if (out / "recipe.yaml").exists():
         raise UserError("is the folder of a run", "name another folder for the profile with --out", place=str(out))
     with limits_in_words(str(out)), deterministic(recipe.train.deterministic):
         device, dtype = prepared_device(recipe.train)
         check_corpora(recipe.data.train, recipe.data.valid)
+        _make(out)  # before what takes long
         tokenizers = trained_tokenizers(recipe)
         plan = batch_plan(recipe, stores(recipe, tokenizers)[0], tokenizers)
         clock = Clock(device)
         updater = Updater(build(recipe, tokenizers).to(device), recipe.train, device, dtype, clock.phase)
-        out.mkdir(parents=True, exist_ok=True)
         measured = measure(recipe, plan, updater, clock, updates, out / "trace.json")
     described = {"recipe": recipe.name, "precision": str(dtype or torch.float32).removeprefix("torch.")}
     found = {**described, **measured.described(), "environment": environment(recipe, device)}
     (out / "profile.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return measured
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't be made ({reason_of(error)})", "choose another folder", place=str(out)) from error
 
 
 def measure(
@@ -195,8 +203,8 @@ def measure(
     """Time `updates` updates after a few to warm up; then trace a few more into a file, if one is given."""
     settings = recipe.train
     learning_rate = LearningRate(settings.optimizer.learning_rate, settings.schedule, settings.updates)
-    pinned = updater.device.type == "cuda"
-    found = groups(plan, 1, 0, settings.accumulate, pinned=pinned)
+    cuda = updater.device.type == "cuda"
+    found = groups(plan, 1, 0, settings.accumulate, pinned=cuda)
     number = 0
 
     def run(count: int) -> int:
@@ -219,10 +227,10 @@ def measure(
     run(WARM_UP)
     clock.restart()
     tokens = run(updates)
-    memory = torch.cuda.max_memory_allocated() / 2**20 if pinned else None
+    memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else None
     measured = Profile(updates, tokens, clock.spent(), peak_mebibytes(), memory)
     if trace is not None:
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if pinned else [])]
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         with torch.profiler.profile(activities=activities) as profiler:
             run(TRACED)
         profiler.export_chrome_trace(str(trace))
