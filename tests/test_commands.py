@@ -268,7 +268,7 @@ def test_input_that_fails_halfway_is_one_line_after_what_came_before(
         yield b"1 2 3"
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(translate, "_lines", failing)
+    monkeypatch.setattr(reading, "_lines", failing)
     code, out, err = run("nmt-translate", copier)
     assert (code, out) == (2, b"1 2 3\n")
     assert err == "nmt-translate: stdin: can't be read (input/output error); check the path\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmt import recipe, registry
 from nmt.attention.attention import Attention, read, stepwise
@@ -17,7 +17,7 @@ from nmt.cells.state import State
 from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
-from nmt.model.weights import load_weights, named_weights, save_weights
+from nmt.model.weights import Unfilled, load_weights, map_weights, named_weights, save_weights
 from nmt.options import Choice
 from nmt.registry import ATTENTION, CELL, available
 
@@ -314,3 +314,22 @@ def test_selecting_sentences_keeps_their_memory() -> None:
     assert isinstance(selected, Memory)
     assert selected.encoded.lengths.tolist() == [4, 2]
     assert torch.equal(selected.keys, memory.keys[[2, 1], :4])
+
+
+def test_buffers_of_integers_and_drawn_ones_are_kept_with_a_model(tmp_path: Path) -> None:
+    class Ordered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Linear(2, 3).weight
+            self.register_buffer("order", torch.arange(3))
+            drawn = torch.empty(4).normal_(generator=torch.Generator().manual_seed(1))
+            self.register_buffer("drawn", drawn, persistent=False)
+
+    model = Ordered()
+    model.order += 5
+    save_weights(named_weights(model), tmp_path / "weights")
+    with Unfilled():
+        other = Ordered()
+    map_weights(named_weights(other), tmp_path / "weights")
+    for name in ("weight", "order", "drawn"):
+        assert torch.equal(getattr(other, name), getattr(model, name))

@@ -26,8 +26,8 @@ from nmt.errors import UserError, reason_of
 MAX_HEADER = 1 << 22
 """Bytes of a file's header: 40,000 tensors."""
 
-TYPES = ("F32", "F64", "F16", "BF16")
-"""What weights may be stored as."""
+TYPES = ("F32", "F64", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
+"""What weights, and buffers beside them, may be stored as."""
 
 SPARE_NUMBERS, SPARE_TENSORS = 1 << 20, 100
 """What a model may need to begin with beyond twice what its weights need."""
@@ -113,7 +113,7 @@ def no_larger_than(shapes: Mapping[str, Sequence[int]], path: Path) -> Iterator[
 
 
 class Unfilled(TorchFunctionMode):
-    """While it lasts, random numbers are not drawn into tensors: for a model whose weights are about to be loaded."""
+    """While it lasts, random numbers are not drawn into parameters: for a model whose weights are about to be loaded."""
 
     def __torch_function__(
         self,
@@ -122,9 +122,10 @@ class Unfilled(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call what torch was asked for, unless it is a drawing of random numbers."""
+        """Call what torch was asked for, unless it is a drawing of random numbers into a parameter."""
         kwargs = kwargs or {}
-        return (*args, *kwargs.values())[0] if func in _DRAWING else func(*args, **kwargs)
+        tensor = next(iter((*args, *kwargs.values())), None)
+        return tensor if func in _DRAWING and isinstance(tensor, nn.Parameter) else func(*args, **kwargs)
 
 
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
