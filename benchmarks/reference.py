@@ -9,9 +9,9 @@ import torch
 
 from nmt import recipe
 from nmt.model.prepared import prepare
-from nmt.products import prepare_for
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
+from nmt.products import prepare_for
 from nmt.recipe import Search
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Marks

@@ -22,8 +22,8 @@ import torch
 from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser
 from reference import SIZES, Training, multiplied, random_batch, reference_model
 
-from nmt.products import WeightPrecision, prepare_for
 from nmt.model.seq2seq import build_model
+from nmt.products import WeightPrecision, prepare_for
 from nmt.recipe_file import read_run
 from nmt.text.lines import InvalidLines, read_lines
 from nmt.text.tokenizer import Tokenizers

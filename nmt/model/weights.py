@@ -113,7 +113,7 @@ def no_larger_than(shapes: Mapping[str, Sequence[int]], path: Path) -> Iterator[
 
 
 class Unfilled(TorchFunctionMode):
-    """While it lasts, random numbers are not drawn into parameters: for a model whose weights are about to be loaded."""
+    """While it lasts, random numbers are not drawn into parameters: for a model whose weights are to be loaded."""
 
     def __torch_function__(
         self,
