@@ -95,10 +95,10 @@ def _translate(arguments: argparse.Namespace) -> int:
             answers = (answer(first, window) for first, window in lines)
         output = stack.enter_context(_writing(arguments.output))
         for translated, warnings in answers:
+            output.write(translated.encode())
+            output.flush()  # where nobody reads it any more, there is nothing to warn of
             for warning in warnings:
                 print(f"nmt-translate: {warning}", file=sys.stderr)
-            output.write(translated.encode())
-            output.flush()
     return 0
 
 
