@@ -126,12 +126,13 @@ def _greatest(rows: Tensor) -> Tensor:
 class PreparedLinear(nn.Module):
     """What takes an nn.Linear's place: the same product, by weights that are prepared when they are first needed.
 
-    `weight` and `bias` stay at hand for code that reads them.
+    What else code may read of an nn.Linear stays at hand: `weight`, `bias` and the sizes.
     """
 
     def __init__(self, linear: nn.Linear, prepare: Prepare) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         self._prepare = prepare
         self._product: Product | None = None
 

@@ -83,6 +83,7 @@ def test_what_reads_the_weights_of_a_prepared_layer_finds_them() -> None:
     layer = PreparedLinear(linear, prepared("fp32"))
     assert layer.weight is linear.weight
     assert layer.bias is linear.bias
+    assert (layer.in_features, layer.out_features) == (4, 6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

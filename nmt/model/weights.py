@@ -26,8 +26,8 @@ from nmt.errors import UserError, reason_of
 MAX_HEADER = 1 << 22
 """Bytes of a file's header: 40,000 tensors."""
 
-TYPES = ("F32", "F64", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
-"""What weights, and buffers beside them, may be stored as."""
+TYPES = ("F32", "F64", "F16", "BF16")
+"""What weights may be stored as."""
 
 SPARE_NUMBERS, SPARE_TENSORS = 1 << 20, 100
 """What a model may need to begin with beyond twice what its weights need."""

@@ -553,7 +553,9 @@ def test_no_source_of_the_package_names_what_could_run_loaded_code() -> None:
     paths = sorted(Path(nmt.__file__).parent.rglob("*.py"))
     assert len(paths) > 50
     for path in paths:
-        if path.parent.name == "testing":  # the kit for plugins' authors, which starts Python to see what they import
+        # The kit for plugins' authors starts Python to see what they import; nmt-translate starts workers of its own;
+        # what is asked of the C library is how it keeps freed memory. None of them gets anything that is loaded.
+        if path.parent.name == "testing" or path.name in ("workers.py", "device.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
