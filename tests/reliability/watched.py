@@ -8,6 +8,7 @@ forbidden events, "seconds", "megabytes": growth of the peak memory}; LARGE, a v
 """
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -129,6 +131,10 @@ def main() -> None:
     for kind in registry.KINDS:  # what is installed is trusted, and imported when it is named
         for name in registry.available(kind):
             schema(registry.load(kind, name))
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except ImportError:  # the extra isn't installed: every start of a training would look for it anew
+        sys.modules["torch.utils.tensorboard"] = ModuleType("without SummaryWriter")
     for _ in range(2):
         task(Path(warm_up))
     sys.addaudithook(watch)
