@@ -161,18 +161,20 @@ def reading(checkpoint: Path) -> Iterator[Path]:
 
 
 def _held(checkpoint: Path, held: ExitStack) -> Path:
-    """Where a checkpoint is to be read, once it is held: a new one may be about to take its place."""
-    while True:
-        replaced = _hidden(checkpoint, "replaced")
-        found = replaced if replaced.exists() and not checkpoint.exists() else checkpoint
-        try:
-            require_file(found / MANIFEST)
-            held.enter_context(locked(found / MANIFEST, shared=True, wait=True))
-            return found
-        except FileNotFoundError:
-            if not (checkpoint / MANIFEST).exists() and (checkpoint.exists() or not (replaced / MANIFEST).exists()):
-                raise
-            # Between finding it and holding it, a new one has taken its place, or was about to.
+    """Where a checkpoint is to be read, once it is held."""
+    try:
+        return _held_now(checkpoint, held)
+    except FileNotFoundError:  # it is gone, or a new one was just taking its place: not while the folder is held
+        with locked(checkpoint.parent, shared=True, wait=True):
+            return _held_now(checkpoint, held)
+
+
+def _held_now(checkpoint: Path, held: ExitStack) -> Path:
+    replaced = _hidden(checkpoint, "replaced")
+    found = replaced if replaced.exists() and not checkpoint.exists() else checkpoint
+    require_file(found / MANIFEST)
+    held.enter_context(locked(found / MANIFEST, shared=True, wait=True))
+    return found
 
 
 @contextmanager
@@ -230,6 +232,7 @@ def _replace(final: Path, partial: Path) -> None:
     """Give the new folder its name. One that had it gives way first, and stays readable until the new one is there."""
     replaced = _hidden(final, "replaced")
     with ExitStack() as held:
+        held.enter_context(locked(final.parent, shared=False, wait=True))  # who finds neither waits, and looks again
         if final.exists():
             with suppress(FileNotFoundError):  # without a manifest nobody reads it
                 held.enter_context(locked(final / MANIFEST, shared=False, wait=True))
@@ -243,7 +246,8 @@ def _recover(final: Path) -> None:
     """Undo what a killed `_replace` has begun, or end it."""
     replaced = _hidden(final, "replaced")
     if replaced.exists() and not final.exists():
-        replaced.rename(final)
+        with locked(final.parent, shared=False, wait=True):
+            replaced.rename(final)
     _delete(replaced)
 
 
