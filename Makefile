@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # As many tests at a time as there are cores; the tests of a file stay together, for what they share.
-TEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# Files in the order that tests/conftest.py puts them in: the longest first, so that no core waits for one at the end.
+TEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test soak check wheels format clean
 .DEFAULT_GOAL := help

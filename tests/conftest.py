@@ -11,6 +11,13 @@ from nmt.recipe_file import read_recipe
 from nmt.training.run import train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+LONGEST = ("test_tutorial.py", "test_readme.py", "test_hostile.py", "test_batches_alike.py", "test_commands.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: side by side, a long one that comes last keeps the others waiting."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
