@@ -1,11 +1,13 @@
 """What several test files share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from nmt.locks import locked
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe
 from nmt.training.run import train
@@ -54,6 +56,12 @@ def small_recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def copier(tmp_path_factory: pytest.TempPathFactory, _one_thread_and_a_cache_of_our_own: None) -> Path:
-    """The folder of a model that has learnt to copy digits: recipes/copy.yaml itself, a few seconds."""
-    folder = tmp_path_factory.mktemp("runs") / "copy"
-    return train(RECIPES / "copy.yaml", out=folder)
+    """The folder of a model that has learnt to copy digits: recipes/copy.yaml itself, a few seconds.
+
+    Tests side by side share it: the first one trains it, the others wait, and find nothing left to train.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    (folder / "copier.lock").touch()
+    with locked(folder / "copier.lock", shared=False, wait=True):
+        return train(RECIPES / "copy.yaml", out=folder / "copier" / "copy")
