@@ -251,6 +251,13 @@ def test_recurrent_matrices_start_orthogonal_gate_by_gate() -> None:
         assert torch.allclose(gate @ gate.T, torch.eye(4, dtype=torch.double), atol=1e-6)
 
 
+def test_an_output_layer_starts_as_vectors_of_tokens_however_many_there_are() -> None:
+    for size in (100, 10_000):
+        settings = recipe.Model(decoder=Choice("recurrent", {"hidden_size": 64}))
+        weight = build_model(settings, 20, size, shared=False).decoder.output.weight
+        assert weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
+
+
 def test_initialisation_keeps_the_forget_bias_and_obeys_its_scale() -> None:
     settings = recipe.Initialization(weights="uniform", recurrent="same", embeddings="uniform", scale=0.05)
     model = make(initialization=settings)

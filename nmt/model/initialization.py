@@ -8,19 +8,23 @@ from torch import Tensor, nn
 from nmt import recipe
 from nmt.cells.cell import Cell
 
+OF_TOKENS = ("embedding.weight", "decoder.output.weight")
+"""How the names of matrices end that hold a vector for each token."""
+
 
 def initialize(model: nn.Module, settings: recipe.Initialization) -> None:
     """Start every matrix of the model as the recipe's `model.initialization` says.
 
-    Which is which follows from names: token embeddings end in ``embedding.weight``; below a submodule named
-    ``recurrent`` a matrix is recurrent. A cell's matrices hold a block of `hidden_size` rows for each gate, and each
-    block is started by itself. Vectors (biases, gains) stay as their module made them, but an output bias, zero.
+    Which is which follows from names: those of tokens' vectors are `OF_TOKENS`; below a submodule named ``recurrent``
+    a matrix is recurrent. The output layer is one of tokens' vectors whether it is tied to embeddings or not: Glorot's
+    bound would shrink with the vocabulary, and learning with it (docs/decisions/initialisation.md). A cell's matrices
+    hold a block of `hidden_size` rows for each gate, and each block is started by itself. Other vectors (biases, gains) stay as their module made them, but an output bias, zero.
     """
     blocks = _block_rows(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("embedding.weight"):
-                _start_embedding(parameter, settings)
+            if name.endswith(OF_TOKENS):
+                _start_vectors(parameter, settings)
             elif parameter.dim() >= 2:
                 recurrent = "recurrent" in name.split(".") and settings.recurrent == "orthogonal"
                 for block in torch.split(parameter, blocks.get(parameter, parameter.shape[0])):
@@ -38,7 +42,7 @@ def _block_rows(model: nn.Module) -> dict[Tensor, int]:
     return rows
 
 
-def _start_embedding(weight: Tensor, settings: recipe.Initialization) -> None:
+def _start_vectors(weight: Tensor, settings: recipe.Initialization) -> None:
     if settings.embeddings == "normal":
         nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
     else:
