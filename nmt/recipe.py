@@ -103,7 +103,7 @@ class Initialization(Section):
     recurrent: Literal["orthogonal", "same"] = "orthogonal"
     """orthogonal: Saxe et al. 2014, a block for each gate; same: as `weights`."""
     embeddings: Literal["normal", "uniform"] = "normal"
-    """Of the output layer, too. normal: mean 0, standard deviation their size ** -0.5; uniform: in ±`scale`."""
+    """Of the output layer, too. normal: mean 0, standard deviation 2 · size ** -0.5; uniform: in ±`scale`."""
     scale: Annotated[float, Field(gt=0.0)] = 0.1
     """Of uniform initialisation."""
 

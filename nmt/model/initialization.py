@@ -44,7 +44,7 @@ def _block_rows(model: nn.Module) -> dict[Tensor, int]:
 
 def _start_vectors(weight: Tensor, settings: recipe.Initialization) -> None:
     if settings.embeddings == "normal":
-        nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+        nn.init.normal_(weight, std=2 * weight.shape[-1] ** -0.5)
     else:
         nn.init.uniform_(weight, -settings.scale, settings.scale)
 
