@@ -193,7 +193,7 @@ def test_twenty_faults_are_never_applied_are_named_by_their_lines_and_cost_less_
             tensor.isfinite().all() for tensor in load_file(checkpoints.best(run) / "model.safetensors").values()
         )
         worst = max(worst, abs(records(run, "validation")[-1]["loss"] / clean[-1]["loss"] - 1))
-    assert clean[-1]["loss"] < 0.8 * clean[0]["loss"]
+    assert clean[-1]["loss"] < 0.4 * math.log(4), "it has learnt: each of the four digits costs less than by chance"
     assert worst < 0.01
     promise(
         "20 updates with NaN or Inf, one roll-back: final loss against the clean run's", f"{worst:.2%} away at most"
