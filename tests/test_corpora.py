@@ -219,6 +219,11 @@ def test_a_dataset_file_that_is_not_there_is_named(name: str, tmp_path: Path) ->
             b'{"en": "a"}\n{"en": "a", "fr":\xff',
             ":2:18: no valid UTF-8 (byte 0xff); save the file as UTF-8",
         ),
+        (
+            "data.jsonl",
+            b'{"translation.en": "a", "translation.fr": "b"}\n{"translation.en": "a\xc0", "translation.fr": "b"}\n',
+            ":2:22: no valid UTF-8 (byte 0xc0); save the file as UTF-8",
+        ),
         ("data.jsonl", b'{"en": "a"}\n\n{"en"\n', ":3: no JSON ("),
         ("data.csv", b"en,fr\na,b\na,b,c\n", ":3: the dataset can't be loaded ("),
         ("data.tsv", b"\n", ": holds no rows; "),
@@ -228,6 +233,17 @@ def test_a_dataset_file_that_is_not_there_is_named(name: str, tmp_path: Path) ->
 def test_a_damaged_dataset_file_is_one_line(name: str, content: bytes, message: str, write: Write, cache: Path) -> None:
     path = write(name, content)
     assert refusal(DatasetsCorpus(path=path)).startswith(f"{path}{message}")
+
+
+def test_a_parquet_file_whose_text_is_no_utf8_is_one_line_with_its_row(tmp_path: Path, cache: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    words = pyarrow.array([b"one", b"two\xc0"], pyarrow.binary()).view(pyarrow.string())
+    path = str(tmp_path / "data.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"en": words, "fr": ["un", "deux"]}), path)
+    found = refusal(DatasetsCorpus(path=path, source="en", target="fr"))
+    assert found == f"{path}: row 2 holds no valid UTF-8 (byte 0xc0); write it again"
 
 
 def test_a_pipe_is_no_corpus_and_is_not_waited_for(tmp_path: Path) -> None:

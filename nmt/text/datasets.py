@@ -48,8 +48,7 @@ class DatasetsCorpus(Corpus):
 
     def pairs(self) -> Iterator[Pair]:
         """As `Corpus.pairs`."""
-        dataset = self._load()
-        for number, row in enumerate(dataset, 1):
+        for number, row in enumerate(self._rows(), 1):
             if self._limit is not None and number > self._limit:
                 return
             yield Pair(self._text(row, self._source, number), self._text(row, self._target, number), number)
@@ -91,6 +90,23 @@ class DatasetsCorpus(Corpus):
                 raise _in_its_line(Path(self._path), problem) from error
             remedy = "check its path, name and split; a hub id needs the network, or a copy in the cache"
             raise UserError(problem, remedy, place=self._path) from error
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        """One after the other, as they are decoded. Raises UserError where the next can't be."""
+        rows = iter(self._load())
+        number = 0
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except UnicodeDecodeError as error:
+                problem = f"no valid UTF-8 (byte 0x{error.object[error.start]:02x})"
+                if self._is_file():
+                    raise _in_its_line(Path(self._path), f"row {number + 1} holds {problem}") from error
+                raise UserError(problem, "name another dataset", place=f"{self._path}:{number + 1}") from error
+            number += 1
+            yield row
 
     def _load_file(self, datasets: Any) -> Any:
         suffix = Path(self._path).suffix
