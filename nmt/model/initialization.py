@@ -18,7 +18,8 @@ def initialize(model: nn.Module, settings: recipe.Initialization) -> None:
     Which is which follows from names: those of tokens' vectors are `OF_TOKENS`; below a submodule named ``recurrent``
     a matrix is recurrent. The output layer is one of tokens' vectors whether it is tied to embeddings or not: Glorot's
     bound would shrink with the vocabulary, and learning with it (docs/decisions/initialisation.md). A cell's matrices
-    hold a block of `hidden_size` rows for each gate, and each block is started by itself. Other vectors (biases, gains) stay as their module made them, but an output bias, zero.
+    hold a block of `hidden_size` rows for each gate, and each block is started by itself. Other vectors (biases,
+    gains) stay as their module made them, but an output bias, zero.
     """
     blocks = _block_rows(model)
     with torch.no_grad():
