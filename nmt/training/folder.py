@@ -43,7 +43,7 @@ def claimed(folder: Path, recipe: Recipe, accept: Sequence[str], say: Callable[[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_link(folder / LOCK)
-        lock = (folder / LOCK).open("a")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         problem = f"can't be written to ({error.strerror})"
         raise RunError(problem, "choose another with --out", place=str(folder)) from error

@@ -1,4 +1,7 @@
-"""What a run's folder holds, to compare runs by; as a program it prints a hash of that."""
+"""What a run's folder holds, to compare runs by; as a program it prints a hash of that.
+
+python contents.py RUN [FILE_LEFT_OUT...]
+"""
 
 import hashlib
 import json
@@ -23,4 +26,5 @@ def contents(run: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(hashlib.sha256(repr(sorted(contents(Path(sys.argv[1])).items())).encode()).hexdigest())
+    found = [(name, held) for name, held in sorted(contents(Path(sys.argv[1])).items()) if name not in sys.argv[2:]]
+    print(hashlib.sha256(repr(found).encode()).hexdigest())

@@ -171,7 +171,7 @@ def test_twenty_faults_are_never_applied_are_named_by_their_lines_and_cost_less_
 ) -> None:
     length = amount(400, 1600)
     settings = (f"train.updates={length}", "train.validate_every=50", "train.schedule={type: cosine, warmup: 20}")
-    recipe = counting_recipe(*settings, "train.validate_decoded=0", "train.optimizer.learning_rate=0.02")
+    recipe = counting_recipe(*settings, "train.validate_decoded=0", "train.optimizer.learning_rate=0.01")
     train(recipe, out=tmp_path / "clean")
     clean = records(tmp_path / "clean", "validation")
     lines = lines_of_updates(recipe, length)
