@@ -51,6 +51,8 @@ def claimed(folder: Path, recipe: Recipe, accept: Sequence[str], say: Callable[[
         _hold(lock, folder)
         try:
             path = folder / RECIPE
+            if path.exists() and not path.is_file():  # a pipe would never answer
+                raise UserError("is no file", "restore it, or choose --out", place=str(path))
             if path.exists():
                 for change in _changes(path, read_recipe(path), recipe, accept):
                     say(f"{change}: accepted")

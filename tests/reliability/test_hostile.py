@@ -444,6 +444,7 @@ def test_no_hostile_run_that_is_gone_on_from_runs_code_writes_elsewhere_or_takes
     run: Path, tmp_path: Path, amount: Callable[[int, int], int], promise: Callable[[str, str], None]
 ) -> None:
     known = dict(list(HARMS.items() if amount(0, 1) else OF_CHECKPOINTS.items())[amount(3, 0) :: amount(4, 1)])
+    known["recipe is a pipe"] = HARMS["recipe is a pipe"]  # it was waited for, once
     changed = dict(drawn(amount(2, 100), (MODEL, f"{CHECKPOINT}/{LEARNT}")))
     harms = {**known, **SEALED, **TAKEN, **STOPPED, **changed}
     good, large = shutil.copytree(run, tmp_path / "good"), shutil.copytree(run, tmp_path / "large")
