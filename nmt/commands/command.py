@@ -90,6 +90,14 @@ def add_plugins_option(parser: Parser) -> None:
     parser.add_argument("--no-plugins", action="store_true", help="use built-in components only; import no others")
 
 
+def _ask_for_huge_pages() -> None:
+    """Weights in pages of 2 MiB are read faster, above all for a few rows; Linux gives them to who asks.
+
+    torch reads the variable with its first tensor; who has set it to 0 is left alone.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 def run(name: str, body: Callable[[], int], *, plugins: bool = True) -> int:
     """Run a command's body, with installed plugins or without; its exit code.
 
@@ -97,6 +105,7 @@ def run(name: str, body: Callable[[], int], *, plugins: bool = True) -> int:
     """
     from nmt.registry import only
 
+    _ask_for_huge_pages()
     try:
         with only(None if plugins else ()):
             code = body()
