@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.commands import average, data, evaluate, plugins, reading, score, train, translate
+from nmt.commands import average, command, data, evaluate, plugins, reading, score, train, translate
 from nmt.translator import Translator
 
 COMMANDS = {
@@ -348,6 +348,17 @@ def test_a_pipe_sees_output_before_its_input_ends(copier: Path) -> None:
     assert process.wait(timeout=30) == 141
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+@pytest.mark.parametrize(("before", "then"), [(None, "1"), ("0", "0")])
+def test_huge_pages_are_asked_for_unless_somebody_refuses(
+    before: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")
+    if before is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    assert command.run("nmt-train", lambda: 0) == 0
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == then
 
 
 def test_ctrl_c_ends_translating_quietly(copier: Path) -> None:
