@@ -104,16 +104,17 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     packed = torch.ops.onednn.qlinear_prepack((weight / greatest * 127).round_().to(torch.int8), None)
     scales = greatest.squeeze(1) / 127**2
     zeros = torch.zeros(len(scales), dtype=torch.int64)
-    middle = torch.tensor(128.5)  # oneDNN is fast for unsigned rows alone: 128 is their zero, the half is for rounding
+    bias = weight.new_zeros(()) if bias is None else bias
 
     def product(rows: Tensor) -> Tensor:
         greatest = _greatest(rows)  # [R, 1]
-        integers = torch.addcmul(middle, rows, greatest.reciprocal(), value=127).to(torch.uint8)
+        integers = (rows * (127 / greatest)).round_().to(torch.int8)
+        # oneDNN is fast for unsigned rows alone, with 128 as their zero, and turning a sign bit adds 128.
+        unsigned = integers.view(torch.uint8).bitwise_xor_(128)
         found: Tensor = torch.ops.onednn.qlinear_pointwise(
-            integers, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            unsigned, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        found.mul_(greatest)
-        return found if bias is None else found.add_(bias)
+        return torch.addcmul(bias, found, greatest, out=found)
 
     return product
 

@@ -292,6 +292,9 @@ class Search(Section):
     """Greatest length, in source tokens, together with max_length_extra; 4096 tokens are the most that there are."""
     max_length_extra: Annotated[int, Field(ge=0, le=4096)] = 10
     """Tokens beyond max_length_ratio times the source's."""
+    lookahead: Annotated[int, Field(gt=0, le=4096)] | None = 2
+    """Tokens that an open hypothesis is given at no cost, the end mark among them, before search stops because it could
+    not beat those that ended; null: as many as the maximum length allows, so that nothing that could win is missed."""
 
 
 class Recipe(Section):

@@ -68,6 +68,7 @@ def test_a_beam_as_wide_as_everything_is_exhaustive_search(normalization: str, a
         min_length_ratio=minimum,
         max_length_ratio=0.0,
         max_length_extra=4,
+        lookahead=None,
     )
     found = beam_search(model.decoder, encode(model), settings, MARKS, n_best=5)
     for row, length in enumerate(LENGTHS.tolist()):
@@ -105,6 +106,33 @@ def test_a_beam_of_one_is_greedy_search() -> None:
             logits[list(MARKS.banned)] = float("-inf")
             tokens.append(END if len(tokens) >= longest else int(logits.argmax()))
         assert found[row][0].tokens == tuple(tokens[1:-1])
+
+
+@pytest.mark.parametrize("n_best", [1, 3])
+@pytest.mark.parametrize("decoder", [{}, {"input_feeding": True}], ids=str)
+def test_looking_farther_ahead_never_finds_worse(n_best: int, decoder: dict) -> None:
+    for seed in range(20):
+        model = make(12, seed, **decoder)
+        before = [[-float("inf")] * n_best] * 5
+        for lookahead in (1, 2, 5, 100, None):
+            settings = recipe.Search(beam=4, lookahead=lookahead)
+            found = beam_search(model.decoder, encode(model), settings, MARKS, n_best=n_best)
+            scores = [[each.score for each in hypotheses] for hypotheses in found]
+            assert all(a <= b for old, new in zip(before, scores, strict=True) for a, b in zip(old, new, strict=True))
+            before = scores
+
+
+def test_a_beam_is_narrower_by_the_hypotheses_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = make(12), []
+    with torch.no_grad():
+        model.decoder.output.bias[END] = 2.0  # so that they end at different lengths
+    plain = model.decoder.output.forward
+    monkeypatch.setattr(model.decoder.output, "forward", lambda xs: (rows.append(len(xs)), plain(xs))[1])
+    settings = recipe.Search(beam=4, lookahead=None)
+    (found,) = beam_search(model.decoder, encode(model, [0]), settings, MARKS, n_best=4)
+    ended = sorted(len(each.tokens) + 1 for each in found)
+    assert ended[0] < ended[-1]
+    assert rows == [1] + [4 - sum(end < step for end in ended) for step in range(2, ended[-1] + 1)]
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -207,7 +235,10 @@ def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width:
     following, log_p = torch.randn(4, width, vocab_size), torch.randn(4, width)
     following[1] = float("-inf")
     following[1, 0, 3] = -1.0
-    found = best(following, log_p, count)
+    log_p[2, 1:] = float("-inf")  # two places that no hypothesis fills
+    there = log_p.isfinite()
+    rows = torch.where(there, there.flatten().cumsum(0).view_as(log_p) - 1, 0)
+    found = best(following[there], rows, log_p, count)
     total = (following + log_p[..., None]).flatten(1)
     expected = total.sort(1, descending=True).values[:, :count]
     assert torch.equal(found.log_p, expected)
@@ -219,9 +250,9 @@ def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width:
 
 
 def test_nan_among_the_continuations_comes_first() -> None:
-    following = torch.zeros(1, 2, 130)
-    following[0, 1, 129] = float("nan")
-    assert best(following, torch.zeros(1, 2), 4).log_p[0, 0].isnan()
+    following = torch.zeros(2, 130)
+    following[1, 129] = float("nan")
+    assert best(following, torch.tensor([[0, 1]]), torch.zeros(1, 2), 4).log_p[0, 0].isnan()
 
 
 @pytest.mark.parametrize("beam", [1, 4])

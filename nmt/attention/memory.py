@@ -37,7 +37,8 @@ class Encoded:
         lengths = self.lengths[rows]
         longest = int(lengths.max())
         index, size = rows.to(self.mask.device), longest + -longest % multiple
-        return Encoded(self.states[index, :size], self.mask[index, :size], lengths, self.summary[index])
+        states, mask = self.states[:, :size].index_select(0, index), self.mask[:, :size].index_select(0, index)
+        return Encoded(states, mask, lengths, self.summary.index_select(0, index))
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,5 @@ class Memory:
     def select(self, rows: Tensor, multiple: int = 1) -> Memory:
         """The memory of the sentences at the indices `rows`, as `Encoded.select`."""
         encoded = self.encoded.select(rows, multiple)
-        return Memory(encoded, self.keys[rows.to(self.keys.device), : encoded.mask.shape[1]])
+        size = encoded.mask.shape[1]
+        return Memory(encoded, self.keys[:, :size].index_select(0, rows.to(self.keys.device)))

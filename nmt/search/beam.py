@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,8 +40,12 @@ class _Live:
     """``[N · W]``, the last of each hypothesis."""
     log_p: Tensor
     """``[N, W]``; -inf for a place in the beam that no hypothesis fills."""
+    places: list[int]
+    """Which of the N · W places are filled, L of them, rising; continuations of others aren't looked for."""
+    rows: list[int]
+    """Of each place, which of the L it is; of an empty one, its sentence's first."""
     own: Tensor | None
-    """``[N, 1, C]``, the tokens that each sentence may use, where not all."""
+    """``[N, C]``, the tokens that each sentence may use, where not all."""
 
 
 class _Search:
@@ -66,14 +71,18 @@ class _Search:
         self._banned = self._banned.to(device)
         begin = torch.full((rows,), self._marks.begin, device=device)
         log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
-        own = None if self._limits is None else self._limits.own[:, None].to(device)
-        return _Live(sentences, memory, self._decoder.initial_state(memory), begin, log_p, own)
+        own = None if self._limits is None else self._limits.own.to(device)
+        return _Live(
+            sentences, memory, self._decoder.initial_state(memory), begin, log_p, [*range(rows)], [*range(rows)], own
+        )
 
     def advance(self, live: _Live, length: int) -> _Live | None:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
         decoded = self._decoder.step(live.tokens, live.state, live.memory)
-        # Twice the beam: even if every hypothesis of the beam ended, as many go on.
-        found = best(self._following(live, decoded.features, length), live.log_p, 2 * self._width)
+        places = torch.tensor(live.places, device=live.tokens.device)
+        following = self._following(live, decoded.features.index_select(0, places), places, length)
+        rows = torch.tensor(live.rows, device=live.tokens.device).view_as(live.log_p)
+        found = best(following, rows, live.log_p, self._width)
         tokens = found.tokens if self._limits is None else self._limits.tokens.to(found.tokens.device)[found.tokens]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
         beams = [
@@ -85,35 +94,51 @@ class _Search:
         kept = [(row, beam) for row, beam in enumerate(beams) if beam is not None]
         return self._survivors(live, decoded.state, kept) if kept else None
 
-    def _following(self, live: _Live, features: Tensor, length: int) -> Tensor:
-        """Log-probabilities ``[N, W, C]`` of every token behind every hypothesis."""
-        logits = self._output(features).to(live.log_p.dtype).view(*live.log_p.shape, -1)
+    def _following(self, live: _Live, features: Tensor, places: Tensor, length: int) -> Tensor:
+        """Features ``[L, H]`` of the hypotheses -> log-probabilities ``[L, C]`` of every token behind each."""
+        width = live.log_p.shape[1]
+        logits = self._output(features).to(live.log_p.dtype)
         if live.own is not None:
-            logits.masked_fill_(~live.own, float("-inf"))
-        log_p = torch.log_softmax(logits, -1).index_fill_(-1, self._banned, float("-inf"))
-        for row, sentence in enumerate(live.sentences):
-            if length < sentence.shortest:
-                log_p[row, :, self._end] = float("-inf")
-            if length >= sentence.longest:
-                end = log_p[row, :, self._end].clone()
-                log_p[row] = float("-inf")
-                log_p[row, :, self._end] = end
+            logits.masked_fill_(~live.own.index_select(0, places.div(width, rounding_mode="floor")), float("-inf"))
+        log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
+        of_row = [live.sentences[place // width] for place in live.places]
+        early = [row for row, sentence in enumerate(of_row) if length < sentence.shortest]
+        if early:
+            log_p[early, self._end] = float("-inf")
+        late = [row for row, sentence in enumerate(of_row) if length >= sentence.longest]
+        if late:
+            end = log_p[late, self._end]
+            log_p[late] = float("-inf")
+            log_p[late, self._end] = end
         return log_p
 
     def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Beam]]) -> _Live:
-        """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is."""
+        """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is.
+
+        All beams are as wide as the widest that there may be, so that what a decoder computes of a hypothesis
+        doesn't depend on how many there are beside it.
+        """
         width, device = live.log_p.shape[1], live.log_p.device
-        index = torch.tensor([row * width + parent for row, beam in kept for parent in beam.parents], device=device)
-        tokens = torch.tensor([token for _, beam in kept for token in beam.tokens], device=device)
-        log_p = torch.tensor([beam.log_p for _, beam in kept], dtype=live.log_p.dtype, device=device)
-        state = tuple(tensor.index_select(0, index) for tensor in state)
-        if len(kept) == len(live.sentences):
-            return _Live(live.sentences, live.memory, state, tokens, log_p, live.own)
-        rows = torch.tensor([row for row, _ in kept])
-        own = None if live.own is None else live.own[rows.to(device)]
-        return _Live(
-            [live.sentences[row] for row, _ in kept], live.memory.select(rows, WIDTH), state, tokens, log_p, own
-        )
+        index: list[int] = []
+        tokens: list[int] = []
+        log_p: list[float] = []
+        places: list[int] = []
+        rows: list[int] = []
+        for row, beam in kept:
+            filled, empty = len(beam.tokens), self._width - len(beam.tokens)
+            rows += [*range(len(places), len(places) + filled)] + [len(places)] * empty
+            places += range(len(tokens), len(tokens) + filled)
+            index += [row * width + parent for parent in beam.parents] + [row * width] * empty
+            tokens += beam.tokens + [self._marks.end] * empty
+            log_p += beam.log_p + [-math.inf] * empty
+        state = tuple(tensor.index_select(0, torch.tensor(index, device=device)) for tensor in state)
+        sentences, memory, own = live.sentences, live.memory, live.own
+        if len(kept) < len(sentences):
+            going = torch.tensor([row for row, _ in kept])
+            sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
+            own = None if own is None else own[going.to(device)]
+        likely = torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(len(kept), self._width)
+        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, rows, own)
 
 
 @torch.inference_mode()
@@ -130,7 +155,8 @@ def beam_search(
     """The `n_best` hypotheses of each of the B sentences, the best first, made of the tokens that `limits` allow.
 
     At each step the beam keeps the best continuations of its hypotheses; those that write the end mark are set aside
-    and ranked by their normalised score. Sentences that are done leave the batch. Lengths count the end mark and are
+    and ranked by their normalised score, and the beam is narrower by them from then on. Sentences that are done leave
+    the batch. Lengths count the end mark and are
     bounded by the source's and by `MAX_TARGET_TOKENS`: at the maximum, only the end mark may follow. Raises
     RunError where the model gives NaN, or no translation any probability.
     """

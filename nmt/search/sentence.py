@@ -18,10 +18,9 @@ MAX_TARGET_TOKENS = 4096
 
 
 class Beam(NamedTuple):
-    """Hypotheses to go on with, the best first, as many as the beam is wide; each list has an entry for each."""
+    """Hypotheses to go on with, the best first; each list has an entry for each."""
 
     log_p: list[float]
-    """-inf for a place that no hypothesis fills."""
     parents: list[int]
     """Which hypothesis of the beam before it goes on."""
     tokens: list[int]
@@ -58,22 +57,20 @@ class Sentence:
         if looked is not None:
             self._looked.append(looked)
         beam = Beam([], [], [])
-        width = room = min(self._width, len(log_p))
-        for place, (total, parent, token) in enumerate(zip(log_p, parents, tokens, strict=True)):
-            if total == -math.inf or room == 0:  # banned, or behind the beam's end
+        room = self._width - len(self._ended)
+        for total, parent, token in list(zip(log_p, parents, tokens, strict=True))[:room]:
+            if total == -math.inf:  # banned, and so is what comes behind it
                 break
-            if token != self._end_mark:
+            if token == self._end_mark:
+                self._end(total, parent)
+            else:
                 beam.log_p.append(total)
                 beam.parents.append(parent)
                 beam.tokens.append(token)
-                room -= 1
-            elif place < width:
-                self._end(total, parent)
-        if self._done(beam.log_p[0] if beam.log_p else -math.inf):
+        if not beam.tokens and not self._ended:
+            raise RunError("the model finds every translation impossible", "use another checkpoint")
+        if not beam.tokens or self._decided(beam.log_p[0]):
             return None
-        beam.log_p.extend([-math.inf] * room)
-        beam.parents.extend([0] * room)
-        beam.tokens.extend([self._end_mark] * room)
         self._beams.append(beam)
         return beam
 
@@ -102,16 +99,13 @@ class Sentence:
             )
         )
 
-    def _done(self, best: float) -> bool:
-        """Whether nothing better can be found by going on from a hypothesis of the log-probability `best`.
+    def _decided(self, best: float) -> bool:
+        """Whether the best hypothesis that goes on, of the log-probability `best`, is too late to be among the best.
 
-        That is so when as many hypotheses as the beam is wide have ended, or when the best that goes on could not beat
-        the `n_best`-th, even if it cost nothing more and grew to the maximum length.
+        That is so where it would not beat the `n_best`-th that has ended even if it wrote `lookahead` tokens more, or
+        as many as it may, at no cost.
         """
-        if best == -math.inf:
-            if not self._ended:
-                raise RunError("the model finds every translation impossible", "use another checkpoint")
-            return True
-        bound = best / normalizer(self.longest, self._settings)
-        better = sum(hypothesis.score >= bound for hypothesis in self._ended)
-        return len(self._ended) >= self._width or better >= self._n_best
+        length = len(self._beams) + 1
+        ahead = self.longest if self._settings.lookahead is None else length + self._settings.lookahead
+        bound = best / normalizer(min(ahead, self.longest), self._settings)
+        return sum(hypothesis.score >= bound for hypothesis in self._ended) >= self._n_best
