@@ -34,6 +34,10 @@ SHARED = 1 << 24
 """Multiplications in a product from which on threads share it: fewer are done before a second thread has begun."""
 
 
+LONE = 1024
+"""Inputs above which oneDNN adds up the products of a single row in another order than those of two or more."""
+
+
 def plain(weight: Tensor, bias: Tensor | None) -> Product:
     """A product of torch's own."""
     return lambda xs: F.linear(xs, weight, bias)
@@ -80,6 +84,8 @@ def _fp32(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 def _multiply(packed: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
+    if len(rows) == 1 and rows.shape[1] > LONE:
+        return _multiply(packed, bias, rows.repeat(2, 1))[:1]
     product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
     return product
 
