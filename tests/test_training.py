@@ -12,13 +12,13 @@ import torch
 
 from nmt import checkpoints
 from nmt.commands.train import main
-from nmt.device import autocast_type
+from nmt.device import LARGE, autocast_type
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe, write_recipe
 from nmt.training.averaging import average
 from nmt.training.course import Course
-from nmt.training.run import build, train
+from nmt.training.run import build, prepared_device, train
 from nmt.training.updater import Updater
 from nmt.translator import Translator
 
@@ -317,6 +317,17 @@ def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path,
         train(small_recipe(f"train.precision={precision}", "train.updates=24"), out=tmp_path / precision)
         losses[precision] = records(tmp_path / precision, "validation")[-1]["loss"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+@pytest.mark.parametrize(("huge_pages", "kept"), [("1", [{"below": LARGE}]), ("0", [])])
+def test_memory_is_kept_where_large_pieces_of_it_are_cheap_to_get_anew(
+    small_recipe: Make, huge_pages: str, kept: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, int]] = []
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", huge_pages)
+    monkeypatch.setattr("nmt.training.run.keep_freed_memory", lambda **below: told.append(below))
+    prepared_device(small_recipe("train.device=cpu", "train.precision=fp32").train)
+    assert told == kept
 
 
 def test_fp16_without_a_gpu_is_refused(tmp_path: Path, small_recipe: Make) -> None:

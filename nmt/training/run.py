@@ -12,7 +12,16 @@ import torch
 
 from nmt import checkpoints
 from nmt.cells.engines import in_words
-from nmt.device import autocast_type, choose_device, deterministic, keep_few_kernels, keep_freed_memory, limits_in_words
+from nmt.device import (
+    LARGE,
+    autocast_type,
+    choose_device,
+    deterministic,
+    in_huge_pages,
+    keep_few_kernels,
+    keep_freed_memory,
+    limits_in_words,
+)
 from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import named_weights
@@ -122,8 +131,10 @@ def prepared_device(settings: Train) -> tuple[torch.device, torch.dtype | None]:
         torch.set_num_threads(settings.threads)
     if device.type == "cpu":
         keep_few_kernels()
-    if device.type == "cpu" and dtype is not None:  # in fp32 it would gain less than the memory is worth
-        keep_freed_memory()
+        if in_huge_pages():
+            keep_freed_memory(below=LARGE)
+        elif dtype is not None:  # in fp32 it would gain less than the memory is worth
+            keep_freed_memory()
     return device, dtype
 
 
