@@ -13,6 +13,15 @@ import torch.nn.functional as F
 from nmt import recipe
 from nmt.errors import UserError
 from nmt.model.embeddings import OutputLayer, TokenEmbedding
+from nmt.recipe_schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    HalvingSchedule,
+    InverseSqrtSchedule,
+    PlateauSchedule,
+    Schedule,
+    TeacherForcing,
+)
 from nmt.training import objectives
 from nmt.training.objectives import cross_entropy
 from nmt.training.optimizers import build_optimizer, take_step
@@ -77,19 +86,19 @@ def test_a_gold_token_that_is_next_to_impossible_has_its_whole_loss() -> None:
 
 
 def test_schedules_warm_up_and_follow_their_formulas() -> None:
-    def rates(schedule: recipe.Schedule, *updates: int) -> list[float]:
+    def rates(schedule: Schedule, *updates: int) -> list[float]:
         return [LearningRate(0.4, schedule, 100).at(update) for update in updates]
 
-    assert rates(recipe.ConstantSchedule(warmup=4), 1, 2, 4, 99) == pytest.approx([0.1, 0.2, 0.4, 0.4])
-    assert rates(recipe.InverseSqrtSchedule(type="inverse_sqrt", warmup=4), 2, 4, 16) == pytest.approx([0.2, 0.4, 0.2])
-    halving = recipe.HalvingSchedule(type="halving", every=10, start=20)
+    assert rates(ConstantSchedule(warmup=4), 1, 2, 4, 99) == pytest.approx([0.1, 0.2, 0.4, 0.4])
+    assert rates(InverseSqrtSchedule(type="inverse_sqrt", warmup=4), 2, 4, 16) == pytest.approx([0.2, 0.4, 0.2])
+    halving = HalvingSchedule(type="halving", every=10, start=20)
     assert rates(halving, 1, 20, 29, 30, 40) == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.1])
-    cosine = recipe.CosineSchedule(type="cosine", minimum=0.1)
+    cosine = CosineSchedule(type="cosine", minimum=0.1)
     assert rates(cosine, 50, 100) == pytest.approx([0.25, 0.1])
 
 
 def test_the_plateau_schedule_waits_then_lowers_and_survives_a_checkpoint() -> None:
-    schedule = recipe.PlateauSchedule(type="plateau", factor=0.5, patience=1, minimum=0.1)
+    schedule = PlateauSchedule(type="plateau", factor=0.5, patience=1, minimum=0.1)
     rate = LearningRate(0.4, schedule, 100)
     for cost, expected in ((3.0, 0.4), (2.0, 0.4), (2.5, 0.4), (2.4, 0.2), (2.3, 0.2)):
         rate.validated(cost)
@@ -111,7 +120,7 @@ def test_the_plateau_schedule_waits_then_lowers_and_survives_a_checkpoint() -> N
     ],
 )
 def test_the_share_of_gold_tokens_follows_its_schedule(settings: dict, expected: float) -> None:
-    forcing = recipe.TeacherForcing(**settings)
+    forcing = TeacherForcing(**settings)
     assert gold_share(forcing, 10) == pytest.approx(expected)
     assert gold_share(forcing, 10**9) == pytest.approx(0.7 if forcing.type == "constant" else forcing.end)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from nmt.errors import UserError
 from nmt.options import Choice
-from nmt.recipe import ConstantSchedule, PlateauSchedule, Recipe, TeacherForcing
+from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe, write_recipe
+from nmt.recipe_schedules import ConstantSchedule, PlateauSchedule, TeacherForcing
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 MINIMAL = """name: small

@@ -69,10 +69,10 @@ def test_candidates_rise_fill_blocks_and_hold_the_end_mark(built: Built, shortli
     assert (union.dtype, mask.dtype) == (torch.int64, torch.bool)
     assert mask.shape == (3, len(union))
     assert union.tolist() == sorted(set(union.tolist()))
-    assert len(union) % 8 == 0
+    assert len(union) % 64 == 0
     assert mask[:, union.tolist().index(target.eos_id)].all()
     assert not {target.pad_id, target.bos_id, target.unk_id} & set(union.tolist())
-    assert int((~mask.any(0)).sum()) < 8  # what only fills up is in no list
+    assert int((~mask.any(0)).sum()) < 64  # what only fills up is in no list
 
 
 def test_a_sentences_list_does_not_depend_on_its_neighbours(built: Built, shortlist: Shortlist) -> None:

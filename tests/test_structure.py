@@ -13,10 +13,13 @@ PACKAGE = Path(nmt.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 ROWS = (
     (
+        "nmt.activations",
         "nmt.errors",
         "nmt.registry",
         "nmt.options",
+        "nmt.section",
         "nmt.recipe",
+        "nmt.recipe_schedules",
         "nmt.recipe_file",
         "nmt.bounded",
         "nmt.checkpoints",

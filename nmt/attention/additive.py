@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nmt.activations import tanh
 from nmt.attention.attention import Attention, read
 from nmt.attention.memory import Encoded, Memory
 
@@ -30,5 +30,5 @@ class AdditiveAttention(Attention):
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """As `Attention.forward`."""
-        hidden = torch.tanh(self.query(query)[:, :, None] + memory.keys[:, None])  # [B, T, S, A]
+        hidden = tanh(self.query(query)[:, :, None] + memory.keys[:, None])  # [B, T, S, A]
         return read(self.score(hidden).squeeze(-1), memory)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nmt.activations import tanh
 from nmt.cells import engines
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
@@ -40,7 +41,7 @@ class ElmanCell(Cell):
         """``[B, H]`` and (h,) -> h' and (h',)."""
         (h,) = state
         total = projected + self.recurrent(h)
-        h = torch.tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
+        h = tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
         return h, (h,)
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:

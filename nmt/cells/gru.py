@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nmt.activations import tanh
 from nmt.cells import engines
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
@@ -42,7 +43,7 @@ class GRUCell(Cell):
         h_r, h_z, h_n = self.recurrent(h).chunk(3, -1)
         r = torch.sigmoid(x_r + h_r)
         z = torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + r * h_n)
+        n = tanh(x_n + r * h_n)
         h = n + z * (h - n)
         return h, (h,)
 

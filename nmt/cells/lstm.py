@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nmt.activations import tanh
 from nmt.cells.cell import Cell
 from nmt.cells.engines import fused
 from nmt.cells.padding import all_full, cleared, mask_of
@@ -68,8 +69,8 @@ class LSTMCell(Cell):
     def _gated(self, gates: Tensor, c: Tensor) -> tuple[Tensor, State]:
         """``[B, 4H]`` before σ and tanh, and c -> h' and (h', c')."""
         i, f, g, o = gates.chunk(4, -1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
+        h = torch.sigmoid(o) * tanh(c)
         return h, (h, c)
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:

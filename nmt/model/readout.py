@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.activations import tanh
+
 
 class Readout(nn.Module):
     """features = tanh(W [h; context; x] + b), of whichever it is told to read; h itself where that is h alone.
@@ -29,7 +31,7 @@ class Readout(nn.Module):
         if self.mix is None:
             return h
         parts = [h, *([context] if self._reads_context else []), *([x] if self._reads_embedding else [])]
-        return torch.tanh(self.mix(torch.cat(parts, -1)))
+        return tanh(self.mix(torch.cat(parts, -1)))
 
     def apart(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``, or
@@ -43,6 +45,6 @@ class Readout(nn.Module):
 
         def features(h: Tensor, context: Tensor, added: Tensor) -> Tensor:
             read = torch.cat([h, context], -1) if self._reads_context else h
-            return torch.tanh(added + F.linear(read, of_rest))
+            return tanh(added + F.linear(read, of_rest))
 
         return lambda xs: F.linear(xs, of_embedding, mix.bias), features

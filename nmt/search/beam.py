@@ -44,8 +44,8 @@ class _Live:
     """Which of the N · W places are filled, L of them, rising; continuations of others aren't looked for."""
     rows: list[int]
     """Of each place, which of the L it is; of an empty one, its sentence's first."""
-    own: Tensor | None
-    """``[N, C]``, the tokens that each sentence may use, where not all."""
+    barred: Tensor | None
+    """``[N, C]``: -inf for the tokens that a sentence may not use, else 0; None where it may use all."""
 
 
 class _Search:
@@ -71,9 +71,11 @@ class _Search:
         self._banned = self._banned.to(device)
         begin = torch.full((rows,), self._marks.begin, device=device)
         log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
-        own = None if self._limits is None else self._limits.own.to(device)
+        barred = None
+        if self._limits is not None:
+            barred = torch.zeros(self._limits.own.shape).masked_fill_(~self._limits.own, float("-inf")).to(log_p)
         return _Live(
-            sentences, memory, self._decoder.initial_state(memory), begin, log_p, [*range(rows)], [*range(rows)], own
+            sentences, memory, self._decoder.initial_state(memory), begin, log_p, [*range(rows)], [*range(rows)], barred
         )
 
     def advance(self, live: _Live, length: int) -> _Live | None:
@@ -98,8 +100,8 @@ class _Search:
         """Features ``[L, H]`` of the hypotheses -> log-probabilities ``[L, C]`` of every token behind each."""
         width = live.log_p.shape[1]
         logits = self._output(features).to(live.log_p.dtype)
-        if live.own is not None:
-            logits.masked_fill_(~live.own.index_select(0, places.div(width, rounding_mode="floor")), float("-inf"))
+        if live.barred is not None:
+            logits.add_(live.barred.index_select(0, places.div(width, rounding_mode="floor")))
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
         of_row = [live.sentences[place // width] for place in live.places]
         early = [row for row, sentence in enumerate(of_row) if length < sentence.shortest]
@@ -132,13 +134,13 @@ class _Search:
             tokens += beam.tokens + [self._marks.end] * empty
             log_p += beam.log_p + [-math.inf] * empty
         state = tuple(tensor.index_select(0, torch.tensor(index, device=device)) for tensor in state)
-        sentences, memory, own = live.sentences, live.memory, live.own
+        sentences, memory, barred = live.sentences, live.memory, live.barred
         if len(kept) < len(sentences):
             going = torch.tensor([row for row, _ in kept])
             sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
-            own = None if own is None else own[going.to(device)]
+            barred = None if barred is None else barred.index_select(0, going.to(device))
         likely = torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(len(kept), self._width)
-        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, rows, own)
+        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, rows, barred)
 
 
 @torch.inference_mode()

@@ -28,8 +28,8 @@ FILE = "shortlist.safetensors"
 MAX_EACH = 4096
 """Target pieces that one source piece may bring along."""
 
-MULTIPLE = 8
-"""What the number of candidates is a multiple of: matrix products are made of such blocks."""
+MULTIPLE = 64
+"""What the number of candidates is a multiple of: matrix products and search look at such blocks."""
 
 Ids = npt.NDArray[np.int32]
 
@@ -106,7 +106,7 @@ class Shortlist:
 
         Returns the candidates of all ``[C]`` (int64, rising) and ``[B, C]``, True where one is in the list of that
         sentence itself. The end mark is in every list; padding, begin mark and the unknown piece are in none. C is
-        filled up to a multiple of 8 with frequent pieces that are in no list, as far as there are any.
+        filled up to a multiple of 64 with frequent pieces that are in no list, as far as there are any.
         """
         own = np.zeros((len(sentences), int(self.ranked.max()) + 1), dtype=np.bool_)
         own[:, self.always] = True

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from nmt.options import Choice, component_kind, schema
-from nmt.recipe import Recipe, Section
+from nmt.recipe import Recipe
 from nmt.registry import only, origin
+from nmt.section import Section
 
 PACKAGES = ("recurrent-nmt", "torch", "numpy", "sentencepiece", "safetensors")
 

@@ -6,21 +6,30 @@ import math
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from nmt import recipe
+from nmt.recipe_schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    HalvingSchedule,
+    InverseSqrtSchedule,
+    PlateauSchedule,
+    Schedule,
+    TeacherForcing,
+)
+from nmt.section import Natural, Ratio, Section
 
 
-class _Plateau(recipe.Section):
+class _Plateau(Section):
     """What a checkpoint keeps of a learning rate."""
 
     best: float | None
-    waited: recipe.Natural
-    reduced: recipe.Ratio
+    waited: Natural
+    reduced: Ratio
 
 
 class LearningRate:
     """The learning rate at each update, and what of it depends on validations (the plateau schedule alone)."""
 
-    def __init__(self, peak: float, schedule: recipe.Schedule, updates: int) -> None:
+    def __init__(self, peak: float, schedule: Schedule, updates: int) -> None:
         self._peak = peak
         self._schedule = schedule
         self._updates = updates
@@ -34,15 +43,15 @@ class LearningRate:
         if update < schedule.warmup:
             return self._peak * update / schedule.warmup
         match schedule:
-            case recipe.ConstantSchedule():
+            case ConstantSchedule():
                 return self._peak
-            case recipe.InverseSqrtSchedule():
+            case InverseSqrtSchedule():
                 return self._peak * math.sqrt(schedule.warmup / update)
-            case recipe.PlateauSchedule():
+            case PlateauSchedule():
                 return max(schedule.minimum, self._peak * self._reduced)
-            case recipe.HalvingSchedule():
+            case HalvingSchedule():
                 return self._peak * 0.5 ** (max(0, update - schedule.start) // schedule.every)
-            case recipe.CosineSchedule():
+            case CosineSchedule():
                 done = (update - schedule.warmup) / max(1, self._updates - schedule.warmup)
                 wave = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
                 return schedule.minimum + (self._peak - schedule.minimum) * wave
@@ -51,7 +60,7 @@ class LearningRate:
 
     def validated(self, cost: float) -> None:
         """Hear of a validation; `cost` is the best-checkpoint metric, turned so that less is better."""
-        if not isinstance(self._schedule, recipe.PlateauSchedule):
+        if not isinstance(self._schedule, PlateauSchedule):
             return
         if cost < self._best:
             self._best, self._waited = cost, 0
@@ -73,7 +82,7 @@ class LearningRate:
         self._waited, self._reduced = stored.waited, stored.reduced
 
 
-def gold_share(settings: recipe.TeacherForcing, update: int) -> float:
+def gold_share(settings: TeacherForcing, update: int) -> float:
     """The share of gold tokens among the decoder's inputs at an update (Bengio et al. 2015, section 2.4)."""
     start, k = settings.start, settings.k
     match settings.type:
