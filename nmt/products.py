@@ -94,11 +94,7 @@ def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
     """Products of 8-bit mantissas, summed in fp32."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), ROWS)
 
-    def product(rows: Tensor) -> Tensor:
-        found = _multiply(packed, None, rows.bfloat16()).float()
-        return found if bias is None else found.add_(bias)
-
-    return product
+    return lambda rows: _multiply(packed, bias, rows.bfloat16()).float()
 
 
 def _int8(weight: Tensor, bias: Tensor | None) -> Product:
