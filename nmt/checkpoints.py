@@ -7,29 +7,22 @@ checkpoint (`reading`), and what is held is not deleted.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from nmt import __version__
 from nmt.bounded import read_bounded, require_file
-from nmt.errors import RunError, UserError, visible
+from nmt.errors import RunError, UserError
 from nmt.locks import locked
+from nmt.manifest import MANIFEST, MAX_MANIFEST, PREFIX, damage, manifest_of
 
-MANIFEST = "MANIFEST.json"
-MAX_MANIFEST = 1_000_000
-"""Bytes; no more are read of a manifest, nor of the file that names the best."""
-PREFIX = "update-"
 BEST = "best"
-
-FORMAT = 2
-"""Of a checkpoint; goes up when this version could not go on from an older one's files. The first had no number."""
+"""The file of a run that names its best checkpoint."""
+MODEL = "model.safetensors"
+"""The file of a checkpoint that holds the weights alone."""
 
 
 def write(run: Path, name: str, files: Mapping[str, Callable[[Path], object]]) -> Path:
@@ -48,7 +41,7 @@ def write(run: Path, name: str, files: Mapping[str, Callable[[Path], object]]) -
         for file, write_file in files.items():
             write_file(partial / file)
             _sync(partial / file)
-        _write_synced(partial / MANIFEST, _manifest(name, {file: _entry(partial / file) for file in files}).encode())
+        _write_synced(partial / MANIFEST, manifest_of(partial, name, files).encode())
         _sync(partial)
         _replace(final, partial)
     except BaseException as error:
@@ -87,30 +80,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None. Raises UserError where it is whole but of another format."""
-    try:
-        text = read_bounded(checkpoint / MANIFEST, MAX_MANIFEST).decode()
-        manifest = json.loads(text)
-        _refuse_first_format(checkpoint, manifest)
-        if text != _sealed({key: value for key, value in manifest.items() if key != "sha256"}):
-            return f"{MANIFEST} is damaged"
-        _refuse_other_formats(checkpoint, manifest)
-        if checkpoint.name.startswith(PREFIX) and checkpoint.name != manifest["name"]:
-            return f"is {manifest['name']} under another name"
-        for name, expected in manifest["files"].items():
-            if Path(name).name != name:
-                return f"{MANIFEST} names {name!r}, which is no file of the checkpoint"
-            # The size first: a hostile file may be too large to be read.
-            if (checkpoint / name).stat().st_size != expected["bytes"] or _entry(checkpoint / name) != expected:
-                return f"{name} is damaged"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        return f"can't be read ({error})"
-    return None
-
-
 def listed(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first, damaged ones included."""
     return sorted((path for path in run.glob(f"{PREFIX}*") if _is_name(path.name) and path.is_dir()), key=update_of)
@@ -143,9 +112,10 @@ def best(run: Path) -> Path:
 
 
 @contextmanager
-def reading(checkpoint: Path) -> Iterator[Path]:
+def reading(checkpoint: Path, only: str | None = None) -> Iterator[Path]:
     """A checkpoint to read from: whole, and not deleted by training as long as it is read.
 
+    Who reads but one of its files names it, `only`: hashing the others is a good part of the start of a command.
     Raises UserError where it is damaged or of another format.
     """
     with ExitStack() as held:
@@ -154,7 +124,7 @@ def reading(checkpoint: Path) -> Iterator[Path]:
         except OSError as error:
             reason: str | None = f"{MANIFEST} can't be read ({(error.strerror or str(error)).lower()})"
         else:
-            reason = damage(found)
+            reason = damage(found, only)
         if reason:
             raise UserError(reason, "name another checkpoint folder", place=str(checkpoint))
         yield found
@@ -178,13 +148,13 @@ def _held_now(checkpoint: Path, held: ExitStack) -> Path:
 
 
 @contextmanager
-def reading_best(run: Path) -> Iterator[Path]:
+def reading_best(run: Path, only: str | None = None) -> Iterator[Path]:
     """The best checkpoint of a run, as `reading`."""
     chosen = best(run)
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(reading(chosen))
+                held.enter_context(reading(chosen, only))
                 break
             except UserError:
                 before, chosen = chosen, best(run)
@@ -257,38 +227,6 @@ def _delete(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
-
-
-def _manifest(name: str, files: Mapping[str, Mapping[str, int | str]]) -> str:
-    return _sealed({"format": FORMAT, "written_by": f"nmt {__version__}", "name": name, "files": files})
-
-
-def _sealed(manifest: Mapping[str, Any]) -> str:
-    """A manifest as text, with the SHA-256 of all the rest: of it, too, no byte can change unseen."""
-    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**manifest, "sha256": seal}, indent=1, sort_keys=True) + "\n"
-
-
-def _refuse_first_format(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
-    """The first format was the files alone."""
-    if manifest and all(isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} for entry in manifest.values()):
-        _refuse_other_formats(checkpoint, {"format": 1, "written_by": "an older nmt"})
-
-
-def _refuse_other_formats(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
-    form, writer = manifest["format"], visible(str(manifest["written_by"]))
-    if form == FORMAT:
-        return
-    remedy = f"go on with {writer}, or train anew into another folder" if form < FORMAT else f"install {writer}"
-    problem = f"written by {writer} in checkpoint format {form}, nmt {__version__} reads format {FORMAT}"
-    raise UserError(problem, remedy, place=str(checkpoint))
-
-
-def _entry(path: Path) -> dict[str, int | str]:
-    """Size and hash of a file, as the manifest has them."""
-    require_file(path)
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nmt import checkpoints, recipe
+from nmt.checkpoints import MODEL
 from nmt.device import choose_device
 from nmt.errors import UserError
 from nmt.model.prepared import prepare
@@ -92,8 +93,10 @@ class Translator:
         settings, chosen = read_run(run), choose_device(device)
         how = prepare_for(precision, chosen, torch.get_num_threads())
         tokenizers = Tokenizers.load(run)
-        with checkpoints.reading_best(run) if run == folder else checkpoints.reading(folder) as checkpoint:
-            model = _loaded(settings, tokenizers, checkpoint / "model.safetensors", chosen, how)
+        with (
+            checkpoints.reading_best(run, MODEL) if run == folder else checkpoints.reading(folder, MODEL) as checkpoint
+        ):
+            model = _loaded(settings, tokenizers, checkpoint / MODEL, chosen, how)
         return cls(
             model,
             tokenizers,

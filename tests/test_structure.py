@@ -24,6 +24,7 @@ ROWS = (
         "nmt.bounded",
         "nmt.checkpoints",
         "nmt.locks",
+        "nmt.manifest",
         "nmt.device",
         "nmt.products",
     ),

@@ -78,9 +78,9 @@ def portions(windows: Iterable[list[str]], count: int) -> Iterator[Lines]:
 
 def _pinned(folder: Path, held: contextlib.ExitStack) -> Path:
     """The best checkpoint of a run as it is now, held: training may find a better one before all have loaded it."""
-    from nmt.checkpoints import reading_best
+    from nmt.checkpoints import MODEL, reading_best
 
-    return held.enter_context(reading_best(folder)) if (folder / "recipe.yaml").is_file() else folder
+    return held.enter_context(reading_best(folder, MODEL)) if (folder / "recipe.yaml").is_file() else folder
 
 
 def _answers(lines: Iterable[Lines], tasks: queue.SimpleQueue[Task | None], ahead: int) -> Iterator[Answer]:

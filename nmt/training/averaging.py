@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nmt import checkpoints
 from nmt.bounded import refuse_link
+from nmt.checkpoints import MODEL
 from nmt.errors import UserError, reason_of
 from nmt.locks import locked
 from nmt.model.weights import save_weights, stored_shapes
@@ -29,13 +30,13 @@ def average(run: Path, chosen: Sequence[Path]) -> Path:
         raise UserError("no checkpoint here", "train with keep_last or keep_best above 1", place=str(run))
     with ExitStack() as held:
         _hold(run, held)
-        paths = [held.enter_context(checkpoints.reading(checkpoint)) / "model.safetensors" for checkpoint in chosen]
+        paths = [held.enter_context(checkpoints.reading(checkpoint, MODEL)) / MODEL for checkpoint in chosen]
         shapes = [stored_shapes(path) for path in paths]
         for checkpoint, other in zip(chosen, shapes, strict=True):
             if other != shapes[0]:
                 raise UserError("is of another model", "average checkpoints of one run", place=str(checkpoint))
         mean = {name: _mean(name, shape, paths) for name, shape in shapes[0].items()}
-        return checkpoints.write(run, NAME, {"model.safetensors": lambda path: save_weights(mean, path)})
+        return checkpoints.write(run, NAME, {MODEL: lambda path: save_weights(mean, path)})
 
 
 def _hold(run: Path, held: ExitStack) -> None:

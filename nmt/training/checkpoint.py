@@ -36,7 +36,7 @@ def save(run: Path, updater: Updater, course: Course, learning_rate: LearningRat
         run,
         checkpoints.name_of(course.update),
         {
-            "model.safetensors": lambda path: save_weights(updater.final_weights(), path),
+            checkpoints.MODEL: lambda path: save_weights(updater.final_weights(), path),
             "training.safetensors": lambda path: save_weights(_training_tensors(updater), path),
             "state.json": lambda path: path.write_text(json.dumps(state, indent=1) + "\n"),
         },
@@ -59,7 +59,7 @@ def load_learnt(checkpoint: Path, updater: Updater, settings: recipe.Train) -> N
     """Take weights, average, the optimiser's moments and the loss scale from a checkpoint; not where the run stands."""
     with _state(checkpoint) as state:
         scale = _loss_scale(updater.scaler.state_dict(), state["scaler"])
-    load_weights(updater.final_weights(), checkpoint / "model.safetensors")
+    load_weights(updater.final_weights(), checkpoint / checkpoints.MODEL)
     _load_training_tensors(updater, settings, checkpoint / "training.safetensors")
     updater.scaler.load_state_dict(scale)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nmt import checkpoints, recipe
 from nmt.errors import RunError
+from nmt.manifest import damage
 from nmt.text.batches import Batch
 from nmt.training.checkpoint import load_learnt
 from nmt.training.course import Course
@@ -115,7 +116,7 @@ class Faults:
         """
         for update in self._course.good():
             checkpoint = self._folder / checkpoints.name_of(update)
-            reason = checkpoints.damage(checkpoint)
+            reason = damage(checkpoint)
             if reason is None:
                 load_learnt(checkpoint, self._updater, self._settings)
                 return update

@@ -17,6 +17,7 @@ from contents import contents
 
 from nmt import checkpoints
 from nmt.errors import UserError
+from nmt.manifest import damage
 
 UPDATES = 3
 AVERAGE = "average"
@@ -145,9 +146,7 @@ def kill_everywhere(folder: Path, keep: int) -> dict[str, object]:
 
 def _found(run: Path, done: int) -> list[str]:
     """What is wrong with a folder in which a training was killed after `done` saves."""
-    problems = [
-        f"{path.name}: {checkpoints.damage(path)}" for path in checkpoints.listed(run) if checkpoints.damage(path)
-    ]
+    problems = [f"{path.name}: {damage(path)}" for path in checkpoints.listed(run) if damage(path)]
     newest = checkpoints.newest(run, ignore)
     if (checkpoints.update_of(newest) if newest else 0) < done:
         problems.append(f"{newest} is the newest after {done} saves")

@@ -16,8 +16,9 @@ import pytest
 from contents import contents
 from nursery import Nursery
 
-from nmt import checkpoints
+from nmt import checkpoints, manifest
 from nmt.errors import RunError, UserError
+from nmt.manifest import MANIFEST, damage
 from nmt.recipe import Recipe
 from nmt.recipe_file import write_recipe
 from nmt.training.run import train
@@ -208,6 +209,22 @@ def test_any_damage_is_noticed_told_in_a_line_and_the_newest_whole_checkpoint_ta
     promise("checkpoints flipped, overwritten, cut, lengthened, without a file, swapped", f"{tried}, all noticed")
 
 
+def test_who_reads_the_model_alone_hears_of_its_damage_and_of_files_that_are_gone(trained: Path) -> None:
+    newest = checkpoints.listed(trained)[-1]
+    other, draw = newest / "training.safetensors", random.Random(1)
+    flip(other, draw)
+    with checkpoints.reading(newest, checkpoints.MODEL) as found:
+        assert found == newest
+    with pytest.raises(UserError, match=r"training\.safetensors is damaged"), checkpoints.reading(newest):
+        pass
+    flip(newest / checkpoints.MODEL, draw)
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        Translator.load(newest)
+    other.unlink()
+    with pytest.raises(UserError, match=r"is (damaged|missing)"):
+        Translator.load(newest)
+
+
 def harmed_in(run: Path, updates: list[int]) -> list[Path]:
     return [run / checkpoints.name_of(update) for update in updates]
 
@@ -246,8 +263,8 @@ def test_checkpoints_without_their_recipe_are_not_gone_on_from(trained: Path, sm
 
 
 def first_format(checkpoint: Path) -> None:
-    manifest = json.loads((checkpoint / checkpoints.MANIFEST).read_text())
-    (checkpoint / checkpoints.MANIFEST).write_text(json.dumps(manifest["files"], indent=1))
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest["files"], indent=1))
 
 
 @pytest.mark.parametrize(
@@ -265,16 +282,16 @@ def test_a_checkpoint_of_another_format_says_so_and_how_to_go_on_and_is_left_alo
         first_format(newest)
     else:
         with monkeypatch.context() as future:
-            future.setattr(checkpoints, "FORMAT", number)
-            future.setattr(checkpoints, "__version__", "9.9.9")
-            sources = {path.name: path.read_bytes() for path in newest.iterdir() if path.name != checkpoints.MANIFEST}
+            future.setattr(manifest, "FORMAT", number)
+            future.setattr(manifest, "__version__", "9.9.9")
+            sources = {path.name: path.read_bytes() for path in newest.iterdir() if path.name != MANIFEST}
             writers = {name: lambda path, c=content: path.write_bytes(c) for name, content in sources.items()}
             checkpoints.write(trained, newest.name, writers)
     before = contents(trained)
     for use in (lambda: train(small_recipe("train.keep_last=3"), out=trained), lambda: Translator.load(newest)):
         with pytest.raises(UserError) as caught:
             use()
-        assert words.format(checkpoints.__version__) in str(caught.value)
+        assert words.format(manifest.__version__) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert contents(trained) == before
 
@@ -331,7 +348,7 @@ def test_a_full_disk_is_one_line_the_last_checkpoint_loads_and_with_room_the_run
         assert "Traceback" not in ended.errors
         nursery.copy(folder / "run", folder / "full")
         assert not list((folder / "full").glob(".update*"))
-        assert all(checkpoints.damage(path) is None for path in checkpoints.listed(folder / "full"))
+        assert all(damage(path) is None for path in checkpoints.listed(folder / "full"))
         if (folder / "full" / checkpoints.BEST).exists():
             assert Translator.load(folder / "full").translate(["1 2"])
         assert nursery.disk(folder / "run", 10_000) == ""

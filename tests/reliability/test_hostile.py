@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import nmt
 from nmt import checkpoints
 from nmt.errors import UserError
+from nmt.manifest import damage, sealed
 from nmt.model.pretrained import load_embeddings
 from nmt.model.weights import MAX_HEADER, named_weights
 from nmt.recipe_file import write_recipe
@@ -98,7 +99,7 @@ def manifest_of(change: Callable[[dict[str, object]], object]) -> Harm:
         manifest = json.loads(path.read_text())
         del manifest["sha256"]
         given = change(manifest)
-        path.write_text(given if isinstance(given, str) else checkpoints._sealed(manifest))
+        path.write_text(given if isinstance(given, str) else sealed(manifest))
 
     return harm
 
@@ -467,7 +468,7 @@ def test_no_hostile_run_that_is_gone_on_from_runs_code_writes_elsewhere_or_takes
 def not_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint is seen to be damaged, so that training begins anew."""
     try:
-        return checkpoints.damage(checkpoint) is not None
+        return damage(checkpoint) is not None
     except UserError:
         return False
 

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nmt import checkpoints
 from nmt.errors import UserError
+from nmt.manifest import MANIFEST, damage
 from nmt.recipe_file import read_recipe
 from nmt.training.checkpoint import settle
 from nmt.training.course import Course
@@ -147,7 +148,7 @@ class Keeping(RuleBasedStateMachine):
             case "lose":
                 weights.unlink()
             case "manifest":
-                (chosen / checkpoints.MANIFEST).unlink()
+                (chosen / MANIFEST).unlink()
             case _:
                 weights.write_bytes((chosen / "state.json").read_bytes())
         self.broken.add(chosen)
@@ -161,7 +162,7 @@ class Keeping(RuleBasedStateMachine):
     @invariant()
     def damage_is_known(self) -> None:
         for path in checkpoints.listed(self.run):
-            assert (checkpoints.damage(path) is not None) == (path in self.broken)
+            assert (damage(path) is not None) == (path in self.broken)
 
 
 def test_the_best_the_newest_and_those_being_read_are_never_deleted(
@@ -215,7 +216,7 @@ def test_a_checkpoint_is_deleted_only_once_nobody_reads_it(tmp_path: Path) -> No
     checkpoint = save(tmp_path, Course(update=3))
     with checkpoints.reading(checkpoint), checkpoints.reading(checkpoint):
         assert not checkpoints.remove(checkpoint)
-        assert checkpoints.damage(checkpoint) is None
+        assert damage(checkpoint) is None
     assert checkpoints.remove(checkpoint)
     assert list(tmp_path.iterdir()) == []
 

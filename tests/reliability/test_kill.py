@@ -14,6 +14,7 @@ from contents import contents
 from nursery import Nursery
 
 from nmt import checkpoints
+from nmt.manifest import damage
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe, write_recipe
 from nmt.registry import CELL, available, distribution
@@ -84,7 +85,7 @@ def place(folder: Path, recipe: Recipe) -> None:
 
 
 def assert_only_whole_checkpoints(run: Path) -> None:
-    assert all(checkpoints.damage(checkpoint) is None for checkpoint in checkpoints.listed(run))
+    assert all(damage(checkpoint) is None for checkpoint in checkpoints.listed(run))
 
 
 @pytest.mark.parametrize("cell", CELLS)
