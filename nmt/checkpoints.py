@@ -17,10 +17,12 @@ from pathlib import Path
 from nmt.bounded import read_bounded, require_file
 from nmt.errors import RunError, UserError
 from nmt.locks import locked
-from nmt.manifest import MANIFEST, MAX_MANIFEST, PREFIX, damage, manifest_of
+from nmt.manifest import MANIFEST, PREFIX, damage, manifest_of
 
 BEST = "best"
 """The file of a run that names its best checkpoint."""
+MAX_BEST = 1000
+"""Bytes; no more are read of it."""
 MODEL = "model.safetensors"
 """The file of a checkpoint that holds the weights alone."""
 
@@ -103,7 +105,7 @@ def newest(run: Path, passed_over: Callable[[str], None]) -> Path | None:
 def best(run: Path) -> Path:
     """The checkpoint that the file `best` names. Raises UserError where there is none."""
     try:
-        name = read_bounded(run / BEST, MAX_MANIFEST).decode().strip()
+        name = read_bounded(run / BEST, MAX_BEST).decode().strip()
     except (OSError, ValueError) as error:
         raise UserError("no finished checkpoint here", "train first, or name another folder", place=str(run)) from error
     if not _is_name(name):
@@ -115,7 +117,8 @@ def best(run: Path) -> Path:
 def reading(checkpoint: Path, only: str | None = None) -> Iterator[Path]:
     """A checkpoint to read from: whole, and not deleted by training as long as it is read.
 
-    Who reads but one of its files names it, `only`: hashing the others is a good part of the start of a command.
+    Who reads but one of its files names it, `only`: of the others nothing but the size is checked then, for hashing
+    them is a good part of the start of a command.
     Raises UserError where it is damaged or of another format.
     """
     with ExitStack() as held:

@@ -94,7 +94,8 @@ def keep_freed_memory(*, below: int = 1 << 28) -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, below)
+        if not library.mallopt(_MMAP_THRESHOLD, below):
+            library.mallopt(_MMAP_THRESHOLD, min(below, 1 << 25))  # the most that older ones take
         library.mallopt(_TRIM_THRESHOLD, 1 << 29)
 
 

@@ -14,7 +14,7 @@ from nmt.errors import UserError, visible
 
 MANIFEST = "MANIFEST.json"
 MAX_MANIFEST = 1_000_000
-"""Bytes; no more are read of a manifest, nor of the file that names the best."""
+"""Bytes; no more are read of a manifest."""
 PREFIX = "update-"
 """Of the names of checkpoints that training writes; others may be given any name."""
 
@@ -41,9 +41,12 @@ def damage(checkpoint: Path, only: str | None = None) -> str | None:
         _refuse_other_formats(checkpoint, manifest)
         if checkpoint.name.startswith(PREFIX) and checkpoint.name != manifest["name"]:
             return f"is {manifest['name']} under another name"
+        if only is not None and only not in manifest["files"]:
+            return f"{MANIFEST} lacks {only}"
         for name, expected in manifest["files"].items():
             if Path(name).name != name:
                 return f"{MANIFEST} names {name!r}, which is no file of the checkpoint"
+            require_file(checkpoint / name)
             # The size first: a hostile file may be too large to be read.
             if (checkpoint / name).stat().st_size != expected["bytes"]:
                 return f"{name} is damaged"

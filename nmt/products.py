@@ -33,7 +33,6 @@ ROWS = 64
 SHARED = 1 << 24
 """Multiplications in a product from which on threads share it: fewer are done before a second thread has begun."""
 
-
 LONE = 1024
 """Inputs above which oneDNN adds up the products of a single row in another order than those of two or more."""
 
@@ -93,7 +92,6 @@ def _multiply(packed: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
 def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
     """Products of 8-bit mantissas, summed in fp32."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), ROWS)
-
     return lambda rows: _multiply(packed, bias, rows.bfloat16()).float()
 
 

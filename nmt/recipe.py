@@ -125,7 +125,7 @@ class Optimizer(Section):
     """Which one."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
     """At its peak."""
-    options: dict[str, bool | int | float | tuple[float, float]] = Field(default={})
+    options: dict[str, bool | int | float | tuple[float, float]] = Field(default={})  # pydantic copies it
     """Further options as torch names them, such as `betas`, `eps`, `weight_decay`, `momentum`."""
 
 

@@ -14,6 +14,7 @@ from nmt.search.beam import Limits, beam_search
 from nmt.search.candidates import best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 from nmt.search.scoring import score
+from nmt.search.sentence import Sentence
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 MARKS = Marks(BEGIN, END, (PAD, UNKNOWN, BEGIN))
@@ -120,6 +121,20 @@ def test_looking_farther_ahead_never_finds_worse(n_best: int, decoder: dict) -> 
             scores = [[each.score for each in hypotheses] for hypotheses in found]
             assert all(a <= b for old, new in zip(before, scores, strict=True) for a, b in zip(old, new, strict=True))
             before = scores
+
+
+@pytest.mark.parametrize(
+    ("lookahead", "log_p", "goes_on"),
+    [(1, -1.99, True), (1, -2.01, False), (2, -2.99, True), (2, -3.01, False)]
+    + [(lookahead, log_p, log_p > -5.0) for lookahead in (4, 100, None) for log_p in (-4.99, -5.01)],
+)
+def test_search_goes_on_while_what_is_open_could_win_within_the_lookahead_and_the_length(
+    lookahead: int | None, log_p: float, goes_on: bool
+) -> None:
+    settings = recipe.Search(beam=2, lookahead=lookahead, max_length_ratio=0.0, max_length_extra=5)
+    sentence = Sentence(20, settings, 1, MARKS)
+    beam = sentence.advance(None, [-1.0, log_p], [0, 0], [END, 7])  # one has ended with a score of -1
+    assert (beam is not None) == goes_on
 
 
 def test_a_beam_is_narrower_by_the_hypotheses_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:

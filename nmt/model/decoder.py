@@ -70,7 +70,7 @@ class Decoder(nn.Module, ABC):
         return {}
 
     def logits(self, features: Tensor) -> Tensor:
-        """``[..., H] -> [..., V]``: the output layer."""
+        """``[..., H] -> [..., V]``: the output layer. A new tensor each time, for search writes into it."""
         logits: Tensor = self.output(features)
         return logits
 

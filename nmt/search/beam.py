@@ -42,7 +42,7 @@ class _Live:
     """``[N, W]``; -inf for a place in the beam that no hypothesis fills."""
     places: list[int]
     """Which of the N · W places are filled, L of them, rising; continuations of others aren't looked for."""
-    rows: list[int]
+    row_of: list[int]
     """Of each place, which of the L it is; of an empty one, its sentence's first."""
     barred: Tensor | None
     """``[N, C]``: -inf for the tokens that a sentence may not use, else 0; None where it may use all."""
@@ -83,8 +83,8 @@ class _Search:
         decoded = self._decoder.step(live.tokens, live.state, live.memory)
         places = torch.tensor(live.places, device=live.tokens.device)
         following = self._following(live, decoded.features.index_select(0, places), places, length)
-        rows = torch.tensor(live.rows, device=live.tokens.device).view_as(live.log_p)
-        found = best(following, rows, live.log_p, self._width)
+        row_of = torch.tensor(live.row_of, device=live.tokens.device).view_as(live.log_p)
+        found = best(following, row_of, live.log_p, self._width)
         tokens = found.tokens if self._limits is None else self._limits.tokens.to(found.tokens.device)[found.tokens]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
         beams = [
@@ -99,7 +99,7 @@ class _Search:
     def _following(self, live: _Live, features: Tensor, places: Tensor, length: int) -> Tensor:
         """Features ``[L, H]`` of the hypotheses -> log-probabilities ``[L, C]`` of every token behind each."""
         width = live.log_p.shape[1]
-        logits = self._output(features).to(live.log_p.dtype)
+        logits = self._output(features).to(live.log_p.dtype).contiguous()
         if live.barred is not None:
             logits.add_(live.barred.index_select(0, places.div(width, rounding_mode="floor")))
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
@@ -125,10 +125,10 @@ class _Search:
         tokens: list[int] = []
         log_p: list[float] = []
         places: list[int] = []
-        rows: list[int] = []
+        row_of: list[int] = []
         for row, beam in kept:
             filled, empty = len(beam.tokens), self._width - len(beam.tokens)
-            rows += [*range(len(places), len(places) + filled)] + [len(places)] * empty
+            row_of += [*range(len(places), len(places) + filled)] + [len(places)] * empty
             places += range(len(tokens), len(tokens) + filled)
             index += [row * width + parent for parent in beam.parents] + [row * width] * empty
             tokens += beam.tokens + [self._marks.end] * empty
@@ -140,7 +140,7 @@ class _Search:
             sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
             barred = None if barred is None else barred.index_select(0, going.to(device))
         likely = torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(len(kept), self._width)
-        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, rows, barred)
+        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, row_of, barred)
 
 
 @torch.inference_mode()
@@ -158,9 +158,9 @@ def beam_search(
 
     At each step the beam keeps the best continuations of its hypotheses; those that write the end mark are set aside
     and ranked by their normalised score, and the beam is narrower by them from then on. Sentences that are done leave
-    the batch. Lengths count the end mark and are
-    bounded by the source's and by `MAX_TARGET_TOKENS`: at the maximum, only the end mark may follow. Raises
-    RunError where the model gives NaN, or no translation any probability.
+    the batch: those whose beam is empty, or where nothing open could win within `settings.lookahead` tokens. Lengths
+    count the end mark and are bounded by the source's and by `MAX_TARGET_TOKENS`: at the maximum, only the end mark may
+    follow. Raises RunError where the model gives NaN, or no translation any probability.
     """
     sentences = [Sentence(size, settings, n_best, marks) for size in encoded.lengths.tolist()]
     search = _Search(decoder, max(settings.beam, n_best), marks, limits, weights)

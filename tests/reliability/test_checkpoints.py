@@ -217,11 +217,14 @@ def test_who_reads_the_model_alone_hears_of_its_damage_and_of_files_that_are_gon
         assert found == newest
     with pytest.raises(UserError, match=r"training\.safetensors is damaged"), checkpoints.reading(newest):
         pass
-    flip(newest / checkpoints.MODEL, draw)
-    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+    lengthen(other, draw)
+    with pytest.raises(UserError, match=r"training\.safetensors is damaged"):
         Translator.load(newest)
     other.unlink()
-    with pytest.raises(UserError, match=r"is (damaged|missing)"):
+    with pytest.raises(UserError, match=r"training\.safetensors is missing"):
+        Translator.load(newest)
+    flip(newest / checkpoints.MODEL, draw)
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         Translator.load(newest)
 
 

@@ -153,6 +153,7 @@ OF_CHECKPOINTS: dict[str, Harm] = {
     "manifest nested deeply": manifest_of(lambda manifest: "[" * 100_000),
     "manifest is a list": manifest_of(lambda manifest: "[1]"),
     "manifest is a number": manifest_of(lambda manifest: "1"),
+    "manifest without the model": manifest_of(lambda manifest: manifest["files"].pop("model.safetensors") and None),
     "manifest without files": manifest_of(lambda manifest: manifest.pop("files")),
     "manifest with files as a list": manifest_of(lambda manifest: manifest.update(files=["a"])),
     "manifest without format": manifest_of(lambda manifest: manifest.pop("format")),
