@@ -9,8 +9,8 @@ from nmt.products import Prepare, PreparedLinear, plain, prepare_for
 
 CPU = torch.device("cpu")
 SIZES = [(200, 64), (96, 100), (37, 50), (1, 3), (512, 1280), (256, 4096)]
-ERRORS = {"fp32": 2e-6, "bf16": 1e-2, "int8": 2e-2}
-"""Of each result, relative to the greatest."""
+ERRORS = {"fp32": 1e-6, "bf16": 1e-2, "int8": 2e-2}
+"""Of each result, relative to the greatest; those of sums longer than 1,024 grow with the length."""
 
 
 def prepared(precision: str, threads: int = 1) -> Prepare:
@@ -34,7 +34,8 @@ def test_a_prepared_product_is_the_product(precision: str, outputs: int, inputs:
         expected = plain(weight.double(), None if given is None else given.double())(xs.double())
         found = product(xs)
         assert found.dtype is torch.float32
-        assert (found - expected).abs().max() <= ERRORS[precision] * expected.abs().max()
+        bound = ERRORS[precision] * max(1, inputs / 1024)
+        assert (found - expected).abs().max() <= bound * expected.abs().max()
         assert torch.equal(product(xs.view(7, 10, inputs)), found.view(7, 10, outputs))
 
 

@@ -243,7 +243,7 @@ def watched(task: str, good: Path, large: Path, names: dict[str, str]) -> dict[s
     """What became of each folder, by the name of what harmed it; no forbidden event, no traceback, no endless work."""
     command = [sys.executable, str(WATCHED), task, str(good), str(large), *names]
     environment = {**ENVIRONMENT, "NMT_CACHE": str(good.parent / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60 + 2 * len(names))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=max(100, len(names)))
     found = [json.loads(line) for line in done.stdout.splitlines()]
     records = {names.get(record["folder"], Path(record["folder"]).name): record for record in found}
     assert len(records) == len(names) + 2, done.stderr
