@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from nmt.errors import UserError, did_you_mean, reason_of
 from nmt.registry import ATTENTION, CELL, CORPUS, DECODER, ENCODER, Kind, load
+from nmt.section import STRICT
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,7 @@ def schema(component: Callable[..., Any]) -> type[pydantic.BaseModel]:
             raise UserError(f"{name}: the option {parameter.name} has no annotation", "annotate it")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    config = pydantic.ConfigDict(
-        extra="forbid",
-        frozen=True,
-        protected_namespaces=(),
-        arbitrary_types_allowed=True,
-        allow_inf_nan=False,
-    )
+    config = STRICT | pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
         model: type[pydantic.BaseModel] = pydantic.create_model(name, __config__=config, **fields)
     except Exception as error:  # pydantic raises many kinds for names and types that it can't take

@@ -18,6 +18,7 @@ from nmt.errors import UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import write_recipe
 from nmt.registry import CORPUS
+from nmt.search.candidates import BLOCK
 from nmt.text import shortlist_building
 from nmt.text.phrasebook.corpus import PhrasebookCorpus
 from nmt.text.shortlist import FILE, MAX_EACH, Shortlist
@@ -69,7 +70,7 @@ def test_candidates_rise_fill_blocks_and_hold_the_end_mark(built: Built, shortli
     assert (union.dtype, mask.dtype) == (torch.int64, torch.bool)
     assert mask.shape == (3, len(union))
     assert union.tolist() == sorted(set(union.tolist()))
-    assert len(union) % 64 == 0
+    assert len(union) % BLOCK == 0  # so that search pads nothing
     assert mask[:, union.tolist().index(target.eos_id)].all()
     assert not {target.pad_id, target.bos_id, target.unk_id} & set(union.tolist())
     assert int((~mask.any(0)).sum()) < 64  # what only fills up is in no list
