@@ -1,6 +1,7 @@
 """Search: what it finds, against trying everything, and that nothing in it depends on the batch."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from nmt.errors import RunError
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.search.beam import Limits, beam_search
-from nmt.search.candidates import best
+from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 from nmt.search.scoring import score
 from nmt.search.sentence import Sentence
@@ -133,7 +134,7 @@ def test_search_goes_on_while_what_is_open_could_win_within_the_lookahead_and_th
 ) -> None:
     settings = recipe.Search(beam=2, lookahead=lookahead, max_length_ratio=0.0, max_length_extra=5)
     sentence = Sentence(20, settings, 1, MARKS)
-    beam = sentence.advance(None, [-1.0, log_p], [0, 0], [END, 7])  # one has ended with a score of -1
+    beam = sentence.advance(None, Continuations([-1.0, log_p], [0, 0], [END, 7]))  # one has ended with a score of -1
     assert (beam is not None) == goes_on
 
 
@@ -253,21 +254,20 @@ def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width:
     log_p[2, 1:] = float("-inf")  # two places that no hypothesis fills
     there = log_p.isfinite()
     rows = torch.where(there, there.flatten().cumsum(0).view_as(log_p) - 1, 0)
-    found = best(following[there], rows, log_p, count)
     total = (following + log_p[..., None]).flatten(1)
-    expected = total.sort(1, descending=True).values[:, :count]
-    assert torch.equal(found.log_p, expected)
-    there = found.log_p.isfinite()
-    places = found.parents * vocab_size + found.tokens
-    for row in range(4):
-        assert torch.equal(total[row][places[row][there[row]]], found.log_p[row][there[row]])
-        assert len(set(places[row][there[row]].tolist())) == int(there[row].sum())
+    for row, found in zip(total, best(following[there], rows, log_p, count), strict=True):
+        assert found.log_p == row.sort(descending=True).values[:count].tolist()
+        places = [parent * vocab_size + token for _, parent, token in zip(*found, strict=True)]
+        likely = [place for place, log_p in zip(places, found.log_p, strict=True) if log_p > -math.inf]
+        assert [row[place].item() for place in likely] == found.log_p[: len(likely)]
+        assert len(set(likely)) == len(likely)
+        assert all(0 <= token < vocab_size for token in found.tokens)
 
 
 def test_nan_among_the_continuations_comes_first() -> None:
     following = torch.zeros(2, 130)
     following[1, 129] = float("nan")
-    assert best(following, torch.tensor([[0, 1]]), torch.zeros(1, 2), 4).log_p[0, 0].isnan()
+    assert math.isnan(best(following, torch.tensor([[0, 1]]), torch.zeros(1, 2), 4)[0].log_p[0])
 
 
 @pytest.mark.parametrize("beam", [1, 4])

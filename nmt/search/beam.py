@@ -13,9 +13,9 @@ from nmt.attention.memory import WIDTH, Encoded, Memory
 from nmt.cells.state import State
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
-from nmt.search.candidates import best
+from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks
-from nmt.search.sentence import Beam, Sentence
+from nmt.search.sentence import Sentence
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class _Live:
     """``[N · W]``, the last of each hypothesis."""
     log_p: Tensor
     """``[N, W]``; -inf for a place in the beam that no hypothesis fills."""
-    places: list[int]
-    """Which of the N · W places are filled, L of them, rising; continuations of others aren't looked for."""
-    row_of: list[int]
-    """Of each place, which of the L it is; of an empty one, its sentence's first."""
+    places: Tensor
+    """``[L]``, which of the N · W places are filled, rising; continuations of others aren't looked for."""
+    row_of: Tensor
+    """``[N, W]``, which of the L a place is; of an empty one, its sentence's first."""
     barred: Tensor | None
     """``[N, C]``: -inf for the tokens that a sentence may not use, else 0; None where it may use all."""
 
@@ -59,7 +59,9 @@ class _Search:
         self._marks = marks
         self._output: Callable[[Tensor], Tensor] = decoder.logits
         self._end, self._banned = marks.end, torch.tensor(marks.banned, dtype=torch.long)  # their columns of logits
+        self._tokens: list[int] | None = None  # of the columns, where not all are there
         if limits is not None:
+            self._tokens = limits.tokens.tolist()
             self._output = decoder.output.over(limits.tokens)
             self._end = int(torch.searchsorted(limits.tokens, marks.end))
             self._banned = torch.isin(limits.tokens, self._banned).nonzero().squeeze(1)
@@ -69,52 +71,47 @@ class _Search:
         memory = self._decoder.prepare(encoded)
         device, rows = encoded.states.device, len(sentences)
         self._banned = self._banned.to(device)
-        begin = torch.full((rows,), self._marks.begin, device=device)
+        begin, places = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
         log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
         barred = None
         if self._limits is not None:
             barred = torch.zeros(self._limits.own.shape).masked_fill_(~self._limits.own, float("-inf")).to(log_p)
-        return _Live(
-            sentences, memory, self._decoder.initial_state(memory), begin, log_p, [*range(rows)], [*range(rows)], barred
-        )
+        state = self._decoder.initial_state(memory)
+        return _Live(sentences, memory, state, begin, log_p, places, places[:, None], barred)
 
     def advance(self, live: _Live, length: int) -> _Live | None:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
         decoded = self._decoder.step(live.tokens, live.state, live.memory)
-        places = torch.tensor(live.places, device=live.tokens.device)
-        following = self._following(live, decoded.features.index_select(0, places), places, length)
-        row_of = torch.tensor(live.row_of, device=live.tokens.device).view_as(live.log_p)
-        found = best(following, row_of, live.log_p, self._width)
-        tokens = found.tokens if self._limits is None else self._limits.tokens.to(found.tokens.device)[found.tokens]
+        following = self._following(live, decoded.features, length)
+        found = best(following, live.row_of, live.log_p, self._width)
+        if self._tokens is not None:
+            found = [each._replace(tokens=[self._tokens[column] for column in each.tokens]) for each in found]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
-        beams = [
-            sentence.advance(*row)
-            for sentence, *row in zip(
-                live.sentences, looked, found.log_p.tolist(), found.parents.tolist(), tokens.tolist(), strict=True
-            )
-        ]
+        beams = [sentence.advance(*each) for sentence, *each in zip(live.sentences, looked, found, strict=True)]
         kept = [(row, beam) for row, beam in enumerate(beams) if beam is not None]
         return self._survivors(live, decoded.state, kept) if kept else None
 
-    def _following(self, live: _Live, features: Tensor, places: Tensor, length: int) -> Tensor:
-        """Features ``[L, H]`` of the hypotheses -> log-probabilities ``[L, C]`` of every token behind each."""
+    def _following(self, live: _Live, features: Tensor, length: int) -> Tensor:
+        """Features ``[N · W, H]`` -> log-probabilities ``[L, C]`` of every token behind the places that are filled."""
         width = live.log_p.shape[1]
+        if len(live.places) < len(features):
+            features = features.index_select(0, live.places)
         logits = self._output(features).to(live.log_p.dtype).contiguous()
         if live.barred is not None:
-            logits.add_(live.barred.index_select(0, places.div(width, rounding_mode="floor")))
+            logits.add_(live.barred.index_select(0, live.places.div(width, rounding_mode="floor")))
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
-        of_row = [live.sentences[place // width] for place in live.places]
-        early = [row for row, sentence in enumerate(of_row) if length < sentence.shortest]
+        early = [row for row, sentence in enumerate(live.sentences) if length < sentence.shortest]
+        late = [row for row, sentence in enumerate(live.sentences) if length >= sentence.longest]
         if early:
-            log_p[early, self._end] = float("-inf")
-        late = [row for row, sentence in enumerate(of_row) if length >= sentence.longest]
+            log_p[live.row_of[early], self._end] = float("-inf")
         if late:
-            end = log_p[late, self._end]
-            log_p[late] = float("-inf")
-            log_p[late, self._end] = end
+            rows = live.row_of[late].flatten()
+            end = log_p[rows, self._end]
+            log_p[rows] = float("-inf")
+            log_p[rows, self._end] = end
         return log_p
 
-    def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Beam]]) -> _Live:
+    def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Continuations]]) -> _Live:
         """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is.
 
         All beams are as wide as the widest that there may be, so that what a decoder computes of a hypothesis
@@ -133,14 +130,25 @@ class _Search:
             index += [row * width + parent for parent in beam.parents] + [row * width] * empty
             tokens += beam.tokens + [self._marks.end] * empty
             log_p += beam.log_p + [-math.inf] * empty
-        state = tuple(tensor.index_select(0, torch.tensor(index, device=device)) for tensor in state)
+        size = len(index)
+        whole = torch.tensor(index + tokens + row_of + places, device=device)  # all at once: on a GPU a transfer
+        index_of, last, rows, filled_places = whole.split([size, size, size, len(places)])
         sentences, memory, barred = live.sentences, live.memory, live.barred
         if len(kept) < len(sentences):
             going = torch.tensor([row for row, _ in kept])
             sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
             barred = None if barred is None else barred.index_select(0, going.to(device))
-        likely = torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(len(kept), self._width)
-        return _Live(sentences, memory, state, torch.tensor(tokens, device=device), likely, places, row_of, barred)
+        shape = len(kept), self._width
+        return _Live(
+            sentences=sentences,
+            memory=memory,
+            state=tuple(tensor.index_select(0, index_of) for tensor in state),
+            tokens=last,
+            log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(shape),
+            places=filled_places,
+            row_of=rows.view(shape),
+            barred=barred,
+        )
 
 
 @torch.inference_mode()

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nmt.errors import RunError
 from nmt.recipe import Search
+from nmt.search.candidates import Continuations
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 
 MAX_TARGET_TOKENS = 4096
 """No hypothesis grows longer, whatever the settings and the source: time and memory are bounded."""
-
-
-class Beam(NamedTuple):
-    """Hypotheses to go on with, the best first; each list has an entry for each."""
-
-    log_p: list[float]
-    parents: list[int]
-    """Which hypothesis of the beam before it goes on."""
-    tokens: list[int]
-    """Its last."""
 
 
 class Sentence:
@@ -40,25 +29,23 @@ class Sentence:
         self._n_best = n_best
         self._width = max(settings.beam, n_best)
         self._end_mark = marks.end
-        self._beams: list[Beam] = []
+        self._beams: list[Continuations] = []
         self._looked: list[Tensor] = []
         self._ended: list[Hypothesis] = []
 
-    def advance(
-        self, looked: Tensor | None, log_p: Sequence[float], parents: Sequence[int], tokens: Sequence[int]
-    ) -> Beam | None:
-        """Take the best continuations, the best first; the beam to go on with, or None where the sentence is done.
+    def advance(self, looked: Tensor | None, found: Continuations) -> Continuations | None:
+        """Take the best continuations; those to go on with, the beam, or None where the sentence is done.
 
         `looked` ``[W, S]`` are the attention's weights, where asked for. Raises RunError where the model gives NaN, or
         no translation any probability.
         """
-        if math.isnan(log_p[0]):
+        if math.isnan(found.log_p[0]):
             raise RunError("the model computes no numbers but NaN", "its training has diverged; use another checkpoint")
         if looked is not None:
             self._looked.append(looked)
-        beam = Beam([], [], [])
+        beam = Continuations([], [], [])
         room = self._width - len(self._ended)
-        for total, parent, token in list(zip(log_p, parents, tokens, strict=True))[:room]:
+        for total, parent, token in list(zip(*found, strict=True))[:room]:
             if total == -math.inf:  # banned, and so is what comes behind it
                 break
             if token == self._end_mark:
