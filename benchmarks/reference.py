@@ -50,7 +50,7 @@ def reference_model(
 def prepared_model(size: str, *, vocabulary: int | None = None, device: str = "cpu") -> Seq2Seq:
     """The same, made ready for translating in fp32 on one thread, as `Translator.load` does."""
     model = reference_model(size, vocabulary=vocabulary, engine="loop").to(device).eval()
-    prepare(model, prepare_for("fp32", torch.device(device), 1))
+    prepare(model, prepare_for("fp32", torch.device(device), 1), keep=device == "cpu")
     return model
 
 

@@ -78,7 +78,7 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
 
 
 def _fp32(weight: Tensor, bias: Tensor | None) -> Product:
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
     return functools.partial(_multiply, packed, bias)
 
 
@@ -91,7 +91,7 @@ def _multiply(packed: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
 
 def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
     """Products of 8-bit mantissas, summed in fp32."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), ROWS)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS)
     return lambda rows: _multiply(packed, bias, rows.bfloat16()).float()
 
 

@@ -18,7 +18,7 @@ from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import Unfilled, map_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
-from nmt.products import Prepare, WeightPrecision, in_threads, prepare_for
+from nmt.products import WeightPrecision, in_threads, prepare_for
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
 from nmt.search.beam import Limits, beam_search
@@ -96,7 +96,9 @@ class Translator:
         with (
             checkpoints.reading_best(run, MODEL) if run == folder else checkpoints.reading(folder, MODEL) as checkpoint
         ):
-            model = _loaded(settings, tokenizers, checkpoint / MODEL, chosen, how)
+            model = _loaded(settings, tokenizers, checkpoint / MODEL).to(chosen).eval()
+        # Weights in int8 are read in less time than rows that were kept, and a GPU reads them for many rows at once.
+        prepare(model, how, keep=chosen.type == "cpu" and precision != "int8")
         return cls(
             model,
             tokenizers,
@@ -218,14 +220,13 @@ class Translator:
         )
 
 
-def _loaded(settings: recipe.Recipe, tokenizers: Tokenizers, path: Path, device: torch.device, how: Prepare) -> Seq2Seq:
-    """The model with the weights at `path`, prepared; its cells run step by step, as what is prepared wants it."""
+def _loaded(settings: recipe.Recipe, tokenizers: Tokenizers, path: Path) -> Seq2Seq:
+    """The model with the weights at `path`; its cells run step by step, as what is prepared wants it."""
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     with Unfilled(), no_larger_than(stored_shapes(path), path):
         parts = settings.model.model_copy(update={"engine": "loop"})
         model = assemble(parts, *sizes, shared=settings.tokenizer.shared)
     map_weights(named_weights(model), path)
-    prepare(model.to(device).eval(), how)
     return model
 
 

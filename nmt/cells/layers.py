@@ -118,7 +118,10 @@ class CellStack(Cell):
         bottom = self._bottom()
 
         def run(cell: Cell, x: Tensor, part: State) -> tuple[Tensor, State]:
-            return cell.step(x if cell is bottom else cell.project(x), part, next(masks, ()))
+            mask = next(masks, ())
+            if cell is bottom:
+                return cell.step(x, part, mask)
+            return cell.step(cell.project(x), part, mask) if mask else cell(x, part)
 
         return self._climb(projected, state, run)
 

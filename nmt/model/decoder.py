@@ -14,6 +14,7 @@ from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.state import Noise, State, at_step
 from nmt.model.embeddings import TokenEmbedding
+from nmt.products import Prepare
 
 
 class Decoded(NamedTuple):
@@ -68,6 +69,15 @@ class Decoder(nn.Module, ABC):
     def recurrences(self) -> Mapping[str, type[Cell]]:
         """What is run along time by `unroll`, by name: for the log, which says what runs it."""
         return {}
+
+    def prepare_weights(self, how: Prepare, keep: bool) -> None:
+        """Be made ready for translating; the weights won't change any more. `keep`: whether results may be kept that
+        are wanted again and again. This prepares the output layer.
+
+        Each other nn.Linear is prepared without the decoder's help. Override it for a faster `step`, never a different
+        one, and call this one too.
+        """
+        self.output.prepare(how)
 
     def logits(self, features: Tensor) -> Tensor:
         """``[..., H] -> [..., V]``: the output layer. A new tensor each time, for search writes into it."""

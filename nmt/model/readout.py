@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.activations import tanh
+from nmt.products import Prepare, plain
 
 
 class Readout(nn.Module):
@@ -22,6 +22,8 @@ class Readout(nn.Module):
         super().__init__()
         self._reads_context = context_size > 0
         self._reads_embedding = embedding_size > 0
+        self.embedded_size = hidden_size if embedding_size else 0
+        """Of what x adds."""
         self._embedding_size = embedding_size
         extra = context_size + embedding_size
         self.mix = nn.Linear(hidden_size + extra, hidden_size) if extra else None
@@ -33,18 +35,21 @@ class Readout(nn.Module):
         parts = [h, *([context] if self._reads_context else []), *([x] if self._reads_embedding else [])]
         return tanh(self.mix(torch.cat(parts, -1)))
 
-    def apart(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
-        """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``, or
-        ``[..., 0]`` where they aren't read; and then of h, context and that.
+    def apart(
+        self, how: Prepare = plain
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``; and
+        then of h, context and that, which is ignored where x isn't read.
         """
         mix = self.mix
         if mix is None or not self._reads_embedding:
-            return lambda xs: xs[..., :0], self
+            return lambda xs: xs, self
         size = mix.weight.shape[1] - self._embedding_size
-        of_rest, of_embedding = mix.weight.split([size, self._embedding_size], 1)
+        rest, embedding = mix.weight.split([size, self._embedding_size], 1)
+        of_rest, of_embedding = how(rest, None), how(embedding, mix.bias)
 
         def features(h: Tensor, context: Tensor, added: Tensor) -> Tensor:
             read = torch.cat([h, context], -1) if self._reads_context else h
-            return tanh(added + F.linear(read, of_rest))
+            return tanh(added + of_rest(read))
 
-        return lambda xs: F.linear(xs, of_embedding, mix.bias), features
+        return of_embedding, features

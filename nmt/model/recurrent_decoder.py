@@ -19,10 +19,13 @@ from nmt.cells.state import Noise, State
 from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
-from nmt.model.feeding import Feeding, Read
+from nmt.model.feeding import Feeding
 from nmt.model.readout import Readout
 from nmt.model.start import Start
+from nmt.model.token_input import Read, TokenInput
+from nmt.model.token_table import TokenTable
 from nmt.options import AttentionChoice, CellChoice, Choice
+from nmt.products import Prepare
 from nmt.registry import ATTENTION, CELL
 
 
@@ -60,7 +63,7 @@ class RecurrentDecoder(Decoder):
     ) -> None:
         super().__init__(embedding, unroll, encoded_size, features_size=hidden_size)
         _expect_a_layer_above(attention_layer, layers)
-        self._cell_name, self._input_feeding = cell.name, input_feeding
+        self._cell_name, self._fed_size = cell.name, hidden_size if input_feeding else 0
         self._dropout, self._embedding_dropout = dropout, embedding_dropout
 
         def stack(input_size: int, depth: int) -> CellStack:
@@ -70,20 +73,18 @@ class RecurrentDecoder(Decoder):
 
         below = 1 if attention_layer == "first" else layers
         self.attention: Attention = attention.build(ATTENTION, hidden_size, encoded_size)
-        self.bottom = stack(embedding.size + (hidden_size if input_feeding else 0), below)
+        self.bottom = stack(embedding.size + self._fed_size, below)
         self.top = stack(hidden_size + self.attention.context_size, layers - below) if layers > below else None
         shapes = self.bottom.state_shapes + (self.top.state_shapes if self.top else ())
         self.start = Start(encoded_size, shapes, start)
         _expect_it_sees_the_source(self.attention, self.start)
-        self.readout = Readout(
-            hidden_size,
-            self.attention.context_size if self.top is None or deep_output else 0,
-            embedding.size if deep_output else 0,
-        )
+        context_size = self.attention.context_size if self.top is None or deep_output else 0
+        self.readout = Readout(hidden_size, context_size, embedding.size if deep_output else 0)
+        self._kept: tuple[TokenInput, TokenTable] | None = None
 
     def recurrences(self) -> Mapping[str, type[Cell]]:
         """The cell of each layer; with input feeding, whole steps."""
-        if self._input_feeding:
+        if self._fed_size:
             return {f"{self._cell_name} with input feeding": Feeding}
         return {self._cell_name: cast(type[Cell], type(self.bottom.cells[0]))}
 
@@ -100,10 +101,22 @@ class RecurrentDecoder(Decoder):
         rows = memory.encoded.summary.shape[0]
         zeros = self.bottom.initial_state(rows) + (self.top.initial_state(rows) if self.top else ())
         state: State = self.start(memory.encoded, zeros) + self.attention.initial_state(memory)
-        return (*state, state[0].new_zeros(rows, self.features_size)) if self._input_feeding else state
+        return (*state, state[0].new_zeros(rows, self.features_size)) if self._fed_size else state
+
+    def prepare_weights(self, how: Prepare, keep: bool) -> None:
+        """As `Decoder.prepare_weights`: kept is what each token brings to a step."""
+        super().prepare_weights(how, keep)
+        if keep:
+            with torch.no_grad():
+                inputs = TokenInput(self.bottom, self.readout, self._fed_size, how)
+            table = TokenTable(lambda tokens: inputs.project(self._embed(tokens)), self.embedding.vocab_size)
+            self._kept = inputs, table
 
     def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""
+        if self._kept is not None:
+            inputs, table = self._kept
+            return self._advance(inputs, table(tokens), state, memory, noise)
         x = self._embed(tokens)  # [R, E]
         bottom, _, _, fed = self._parts(state)
         below = torch.cat([x, *fed], -1)
@@ -112,6 +125,14 @@ class RecurrentDecoder(Decoder):
         else:  # as in search, where a cell may have a faster way for a whole step
             h, bottom = self.bottom(below, bottom)
         return self._finish(h, bottom, state, memory, noise, lambda h, context: self.readout(h, context, x))
+
+    def _advance(self, inputs: TokenInput, brought: Tensor, state: State, memory: Memory, noise: Noise) -> Decoded:
+        """A step from what the token brings to it, ``[R, G]``, on."""
+        bottom_noise, _ = cast(tuple[Noise, Noise], noise) or ((), ())
+        bottom, _, _, fed = self._parts(state)
+        below, read = inputs.begin(brought, fed)
+        h, bottom = self.bottom.step(below, bottom, bottom_noise)
+        return self._finish(h, bottom, state, memory, noise, read)
 
     def _finish(self, h: Tensor, bottom: State, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
         """A step, from the bottom stack's output ``[R, H]`` and its next state on."""
@@ -133,7 +154,7 @@ class RecurrentDecoder(Decoder):
         # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
         lengths = torch.full((tokens.shape[0],), tokens.shape[1])
         xs = self._embed(tokens)  # [B, T, E]
-        if self._input_feeding:
+        if self._fed_size:
             features, _ = self.unroll(self._feeding(memory), xs, lengths, state)
             return features
         bottom, top, _, _ = self._parts(state)
@@ -146,19 +167,18 @@ class RecurrentDecoder(Decoder):
 
     def _feeding(self, memory: Memory) -> Feeding:
         """The steps over one batch's memory as a recurrence."""
+        inputs = TokenInput(self.bottom, self.readout, self._fed_size)
 
-        def finish(projected: Tensor, state: State, noise: Noise, read: Read) -> Decoded:
-            bottom_noise, _ = cast(tuple[Noise, Noise], noise) or ((), ())
-            h, bottom = self.bottom.step(projected, self._parts(state)[0], bottom_noise)
-            return self._finish(h, bottom, state, memory, noise, read)
+        def advance(brought: Tensor, state: State, noise: Noise) -> Decoded:
+            return self._advance(inputs, brought, state, memory, noise)
 
-        return Feeding(self.bottom, self.readout, self.features_size, self.noise, finish)
+        return Feeding(self.bottom, self.features_size, inputs, self.noise, advance)
 
     def _parts(self, state: State) -> tuple[State, State, State, State]:
         """The state of the bottom stack, of the top stack, of the attention, and the features fed back."""
         below = len(self.bottom.state_shapes)
         cells = below + (len(self.top.state_shapes) if self.top else 0)
-        end = len(state) - 1 if self._input_feeding else len(state)
+        end = len(state) - 1 if self._fed_size else len(state)
         return state[:below], state[below:cells], state[cells:end], state[end:]
 
     def _embed(self, tokens: Tensor) -> Tensor:
