@@ -81,8 +81,8 @@ def deterministic(wanted: bool) -> Iterator[None]:
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Options of glibc's mallopt, of malloc.h."""
 
-LARGE = 1 << 23
-"""Bytes; in huge pages, which are few, memory of such a size is had anew at next to no cost."""
+LARGE = 1 << 21
+"""Numbers; in huge pages, which are few, memory for so many is had anew at little cost."""
 
 
 def keep_freed_memory(*, below: int = 1 << 28) -> None:

@@ -319,14 +319,23 @@ def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path,
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
-@pytest.mark.parametrize(("huge_pages", "kept"), [("1", [{"below": LARGE}]), ("0", [])])
+@pytest.mark.parametrize(
+    ("huge_pages", "precision", "kept"),
+    [
+        ("1", "fp32", [{"below": 4 * LARGE}]),
+        ("1", "bf16", [{"below": 2 * LARGE}]),
+        ("0", "fp32", []),
+        ("0", "bf16", [{}]),
+    ],
+)
 def test_memory_is_kept_where_large_pieces_of_it_are_cheap_to_get_anew(
-    small_recipe: Make, huge_pages: str, kept: list, monkeypatch: pytest.MonkeyPatch
+    small_recipe: Make, huge_pages: str, precision: str, kept: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, int]] = []
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", huge_pages)
     monkeypatch.setattr("nmt.training.run.keep_freed_memory", lambda **below: told.append(below))
-    prepared_device(small_recipe("train.device=cpu", "train.precision=fp32").train)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    prepared_device(small_recipe("train.device=cpu", f"train.precision={precision}").train)
     assert told == kept
 
 
