@@ -95,6 +95,10 @@ def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
     return lambda rows: _multiply(packed, bias, rows.bfloat16()).float()
 
 
+_MOST = torch.tensor(127.0)
+"""The greatest integer of 8 bits, as a tensor: a number divided by a tensor takes torch three times as long."""
+
+
 def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     """Integers with a scale for each output and for each row, so that no row changes another's; sums are exact.
 
@@ -108,7 +112,7 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
 
     def product(rows: Tensor) -> Tensor:
         greatest = _greatest(rows)  # [R, 1]
-        integers = (rows * (127 / greatest)).round_().to(torch.int8)
+        integers = (rows * torch.div(_MOST, greatest)).round_().to(torch.int8)
         # oneDNN is fast for unsigned rows alone, with 128 as their zero, and turning a sign bit adds 128.
         unsigned = integers.view(torch.uint8).bitwise_xor_(128)
         found: Tensor = torch.ops.onednn.qlinear_pointwise(

@@ -70,6 +70,5 @@ def read(scores: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
 
     a = softmax(score), context = Σ_s a_s · state_s
     """
-    mask = memory.encoded.mask[:, None]  # [B, 1, S]
-    weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), -1)
+    weights = torch.softmax(scores.masked_fill(memory.encoded.padding, float("-inf")), -1)
     return weights @ memory.encoded.states, weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +25,11 @@ class Encoded:
     """``[B]`` int64, on the CPU."""
     summary: Tensor
     """``[B, D]``: each direction's output where it has read the whole sentence."""
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """``[B, 1, S]``, True where there is no token: the same for every query of every step."""
+        return ~self.mask[:, None]
 
     def widened(self) -> Encoded:
         """The same with S a multiple of `WIDTH`."""

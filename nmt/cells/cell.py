@@ -44,7 +44,8 @@ class Cell(nn.Module, ABC):
     def input_layer(self) -> nn.Linear | None:
         """The layer that `project` is, where it is that and nothing else: ``project(xs) = layer(xs)``.
 
-        With input feeding, the embeddings' part of its product is then computed for all steps at once.
+        With input feeding, the embeddings' part of its product is then computed for all steps at once or, when
+        translating, once for each token.
         """
         return None
 

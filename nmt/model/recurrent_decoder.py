@@ -76,6 +76,7 @@ class RecurrentDecoder(Decoder):
         self.bottom = stack(embedding.size + self._fed_size, below)
         self.top = stack(hidden_size + self.attention.context_size, layers - below) if layers > below else None
         shapes = self.bottom.state_shapes + (self.top.state_shapes if self.top else ())
+        self._ends = len(self.bottom.state_shapes), len(shapes)  # of the stacks' parts of a state
         self.start = Start(encoded_size, shapes, start)
         _expect_it_sees_the_source(self.attention, self.start)
         context_size = self.attention.context_size if self.top is None or deep_output else 0
@@ -176,8 +177,7 @@ class RecurrentDecoder(Decoder):
 
     def _parts(self, state: State) -> tuple[State, State, State, State]:
         """The state of the bottom stack, of the top stack, of the attention, and the features fed back."""
-        below = len(self.bottom.state_shapes)
-        cells = below + (len(self.top.state_shapes) if self.top else 0)
+        below, cells = self._ends
         end = len(state) - 1 if self._fed_size else len(state)
         return state[:below], state[below:cells], state[cells:end], state[end:]
 
