@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_MINUS_ONE = torch.tensor(-1.0)  # for a few rows, numbers would take torch longer than the sigmoid does
+
 
 def tanh(x: Tensor) -> Tensor:
     """tanh x ``[..., H]``; in fp32 on a processor, where no gradient is asked for, as 2 σ(2x) - 1.
@@ -15,4 +17,4 @@ def tanh(x: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() or x.dtype is not torch.float32 or x.device.type != "cpu" or x.shape[-1] % 32:
         return torch.tanh(x)
-    return torch.sigmoid(x + x).mul_(2).sub_(1)
+    return torch.add(_MINUS_ONE, (x + x).sigmoid_(), alpha=2)

@@ -64,13 +64,12 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
         product = layout(weight, bias)
 
         def run(xs: Tensor) -> Tensor:
-            rows = xs.reshape(-1, xs.shape[-1])
-            if threads == 1 or rows.shape[0] * weight.numel() < SHARED:
-                found = product(rows)
-            else:
-                with in_threads(threads):
-                    found = product(rows)
-            return found.view(*xs.shape[:-1], -1)
+            if xs.dim() != 2:
+                return run(xs.reshape(-1, xs.shape[-1])).view(*xs.shape[:-1], -1)
+            if threads == 1 or len(xs) * weight.numel() < SHARED:
+                return product(xs)
+            with in_threads(threads):
+                return product(xs)
 
         return run
 

@@ -97,8 +97,8 @@ class Translator:
             checkpoints.reading_best(run, MODEL) if run == folder else checkpoints.reading(folder, MODEL) as checkpoint
         ):
             model = _loaded(settings, tokenizers, checkpoint / MODEL).to(chosen).eval()
-        # Weights in int8 are read in less time than rows that were kept, and a GPU reads them for many rows at once.
-        prepare(model, how, keep=chosen.type == "cpu" and precision != "int8")
+        # Smaller weights are read in hardly more time than rows that were kept, and a GPU reads them for many rows.
+        prepare(model, how, keep=chosen.type == "cpu" and precision == "fp32")
         return cls(
             model,
             tokenizers,
