@@ -70,7 +70,7 @@ class Cell(nn.Module, ABC):
         """
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One whole step, for decoding: ``[B, I]`` and the state -> output ``[B, H]`` and the next state."""
+        """One whole step: ``[B, I]`` and the state -> output ``[B, H]`` and the next state."""
         return self.step(self.project(x), state)
 
     def initial_state(self, batch_size: int) -> State:

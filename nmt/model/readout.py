@@ -21,7 +21,6 @@ class Readout(nn.Module):
     def __init__(self, hidden_size: int, context_size: int, embedding_size: int) -> None:
         super().__init__()
         self._reads_context = context_size > 0
-        self._reads_embedding = embedding_size > 0
         self.embedded_size = hidden_size if embedding_size else 0
         """Of what x adds."""
         self._embedding_size = embedding_size
@@ -32,7 +31,7 @@ class Readout(nn.Module):
         """``[..., H]``, ``[..., D]`` and ``[..., E] -> [..., H]``."""
         if self.mix is None:
             return h
-        parts = [h, *([context] if self._reads_context else []), *([x] if self._reads_embedding else [])]
+        parts = [h, *([context] if self._reads_context else []), *([x] if self._embedding_size else [])]
         return tanh(self.mix(torch.cat(parts, -1)))
 
     def apart(
@@ -42,7 +41,7 @@ class Readout(nn.Module):
         then of h, context and that, which is ignored where x isn't read.
         """
         mix = self.mix
-        if mix is None or not self._reads_embedding:
+        if mix is None or not self._embedding_size:
             return lambda xs: xs, self
         size = mix.weight.shape[1] - self._embedding_size
         rest, embedding = mix.weight.split([size, self._embedding_size], 1)

@@ -105,13 +105,13 @@ class RecurrentDecoder(Decoder):
         return (*state, state[0].new_zeros(rows, self.features_size)) if self._fed_size else state
 
     def prepare_weights(self, how: Prepare, keep: bool) -> None:
-        """As `Decoder.prepare_weights`: kept is what each token brings to a step."""
+        """As `Decoder.prepare_weights`; kept is what tokens bring to steps, where the first cell names its layer."""
         super().prepare_weights(how, keep)
-        if keep:
+        if keep and self.bottom.input_layer() is not None:
             with torch.no_grad():
                 inputs = TokenInput(self.bottom, self.readout, self._fed_size, how)
-            table = TokenTable(lambda tokens: inputs.project(self._embed(tokens)), self.embedding.vocab_size)
-            self._kept = inputs, table
+            embedding = self.embedding
+            self._kept = inputs, TokenTable(lambda tokens: inputs.project(embedding(tokens)), embedding.vocab_size)
 
     def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""

@@ -17,8 +17,8 @@ Read = Callable[[Tensor, Tensor], Tensor]
 
 
 class TokenInput:
-    """The vector's part of the bottom cell's projection and of the readout: computed for all steps of a target at once,
-    or, when translating, once for each token.
+    """What a token's vector brings to the bottom cell's projection and to the readout: computed for all steps of a
+    target at once or, when translating, once for each token.
 
     `fed_size`: of the features that a step is fed from the one before, or 0. Where the bottom cell's projection isn't a
     linear layer, it can't be computed without them, so their product isn't split.
@@ -28,7 +28,7 @@ class TokenInput:
         self._bottom = bottom
         self._embedded, self._read = readout.apart(how)
         self._added_size = readout.embedded_size
-        self._below: Product = bottom.project
+        self._below: Callable[[Tensor], Tensor] = bottom.project
         self._fed: Product | None = None
         if fed_size:
             layer = bottom.input_layer()

@@ -194,7 +194,7 @@ def its_input_layer_is_all_that_project_is(subject: Subject) -> None:
 
 
 def a_whole_step_is_project_and_step(subject: Subject) -> None:
-    """`forward` is what search calls."""
+    """Search calls `forward`, or `step` with what it has projected before."""
     cell = subject.make()
     x, state = some_input()[:, 0], some_state(cell)
     output, _ = cell(x, state)
