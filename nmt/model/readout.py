@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.activations import tanh
-from nmt.products import Prepare, plain
+from nmt.products import Prepare, Product, plain
 
 
 class Readout(nn.Module):
@@ -34,15 +34,13 @@ class Readout(nn.Module):
         parts = [h, *([context] if self._reads_context else []), *([x] if self._embedding_size else [])]
         return tanh(self.mix(torch.cat(parts, -1)))
 
-    def apart(
-        self, how: Prepare = plain
-    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
-        """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``; and
-        then of h, context and that, which is ignored where x isn't read.
+    def apart(self, how: Prepare = plain) -> tuple[Product | None, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``, or None
+        where x isn't read; and then of h, context and that, which is ignored there.
         """
         mix = self.mix
         if mix is None or not self._embedding_size:
-            return lambda xs: xs, self
+            return None, self
         size = mix.weight.shape[1] - self._embedding_size
         rest, embedding = mix.weight.split([size, self._embedding_size], 1)
         of_rest, of_embedding = how(rest, None), how(embedding, mix.bias)

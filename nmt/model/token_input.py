@@ -42,12 +42,12 @@ class TokenInput:
     def project(self, xs: Tensor) -> Tensor:
         """Tokens' vectors ``[..., E] -> [..., G]``: for the bottom cell, then for the readout."""
         below = self._below(xs)
-        return torch.cat([below, self._embedded(xs)], -1) if self._added_size else below
+        return below if self._embedded is None else torch.cat([below, self._embedded(xs)], -1)
 
     def begin(self, projected: Tensor, fed: State) -> tuple[Tensor, Read]:
         """``[R, G]`` and the features fed back, if any -> the bottom cell's projected input and the readout."""
         below = added = projected
-        if self._added_size:
+        if self._embedded is not None:
             below, added = projected.split([projected.shape[-1] - self._added_size, self._added_size], -1)
         if self._fed is not None:
             below = below + self._fed(fed[0])

@@ -59,9 +59,9 @@ class _Search:
         self._marks = marks
         self._output: Callable[[Tensor], Tensor] = decoder.logits
         self._end, self._banned = marks.end, torch.tensor(marks.banned, dtype=torch.long)  # their columns of logits
-        self._tokens: list[int] | None = None  # of the columns, where not all are there
+        self._token_of: list[int] | None = None  # of each column of logits, where there isn't one for every token
         if limits is not None:
-            self._tokens = limits.tokens.tolist()
+            self._token_of = limits.tokens.tolist()
             self._output = decoder.output.over(limits.tokens)
             self._end = int(torch.searchsorted(limits.tokens, marks.end))
             self._banned = torch.isin(limits.tokens, self._banned).nonzero().squeeze(1)
@@ -84,8 +84,8 @@ class _Search:
         decoded = self._decoder.step(live.tokens, live.state, live.memory)
         following = self._following(live, decoded.features, length)
         found = best(following, live.row_of, live.log_p, self._width)
-        if self._tokens is not None:
-            found = [each._replace(tokens=[self._tokens[column] for column in each.tokens]) for each in found]
+        if self._token_of is not None:
+            found = [each._replace(tokens=[self._token_of[column] for column in each.tokens]) for each in found]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
         beams = [sentence.advance(*each) for sentence, *each in zip(live.sentences, looked, found, strict=True)]
         kept = [(row, beam) for row, beam in enumerate(beams) if beam is not None]
@@ -131,8 +131,8 @@ class _Search:
             tokens += beam.tokens + [self._marks.end] * empty
             log_p += beam.log_p + [-math.inf] * empty
         size = len(index)
-        whole = torch.tensor(index + tokens + row_of + places, device=device)  # all at once: on a GPU a transfer
-        index_of, last, rows, filled_places = whole.split([size, size, size, len(places)])
+        numbers = torch.tensor(index + tokens + row_of + places, device=device)  # at once: on a GPU it is a transfer
+        parents, last, rows, filled_places = numbers.split([size, size, size, len(places)])
         sentences, memory, barred = live.sentences, live.memory, live.barred
         if len(kept) < len(sentences):
             going = torch.tensor([row for row, _ in kept])
@@ -142,7 +142,7 @@ class _Search:
         return _Live(
             sentences=sentences,
             memory=memory,
-            state=tuple(tensor.index_select(0, index_of) for tensor in state),
+            state=tuple(tensor.index_select(0, parents) for tensor in state),
             tokens=last,
             log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(shape),
             places=filled_places,
