@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def _one_thread_and_a_cache_of_our_own(tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("NMT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")  # commands that are started: tests run side by side, threads would wait
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_reaches_what_is_started() -> None:
+    """A shell starts what it runs in the background with Ctrl-C ignored, and so would be all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
