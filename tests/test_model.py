@@ -1,6 +1,7 @@
 """Encoders, decoders and attentions: properties that hold for every built-in combination."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,29 @@ def test_weights_survive_the_disk_and_others_are_refused(tmp_path: Path) -> None
         load_weights(named_weights(other), path)
 
 
+class Tables(nn.Module):
+    """Has all kinds of buffers, full of `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        for kind in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool, torch.float64):
+            self.register_buffer(str(kind)[6:], torch.full((3,), number, dtype=kind))
+
+
+@pytest.mark.parametrize("load", [load_weights, map_weights])
+def test_buffers_of_integers_and_masks_survive_the_disk(load: Callable[..., None], tmp_path: Path) -> None:
+    model, other = Tables(1), Tables(0)
+    save_weights(named_weights(model), tmp_path / "weights")
+    load(named_weights(other), tmp_path / "weights")
+    for name, tensor in named_weights(model).items():
+        loaded = other.get_buffer(name)
+        assert torch.equal(loaded, tensor) and loaded.dtype == tensor.dtype
+    with pytest.raises(UserError, match=r"weights: int8 is torch.int8, not torch.float32; use the recipe"):
+        load({**named_weights(other), "int8": torch.zeros(3)}, tmp_path / "weights")
+    with pytest.raises(UserError, match=r"weights: float64 is torch.float64, not torch.int32"):
+        load({**named_weights(other), "float64": torch.zeros(3, dtype=torch.int32)}, tmp_path / "weights")
+
+
 def test_pretrained_embeddings_fill_the_rows_of_known_pieces(tmp_path: Path) -> None:
     pieces, weight = ["<pad>", "▁a", "▁b"], torch.zeros(3, 2)
     text = tmp_path / "vectors.txt"
@@ -301,6 +325,9 @@ def test_pretrained_embeddings_fill_the_rows_of_known_pieces(tmp_path: Path) -> 
     save_file({"weight": torch.ones(3, 2)}, tensors)
     assert load_embeddings(tensors, pieces, weight) == 3
     assert weight.tolist() == [[1, 1]] * 3
+    save_file({"weight": torch.ones(3, 2, dtype=torch.int64)}, tensors)
+    with pytest.raises(UserError, match=r"'weight' is of type I64, not one of F32, .*; use another file"):
+        load_embeddings(tensors, pieces, weight)
 
 
 @pytest.mark.parametrize(

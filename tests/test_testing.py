@@ -58,6 +58,26 @@ class MixesSentences(Sound):
         return h, (h,)
 
 
+class HasATable(Sound):
+    """Reads its input in an order of its own, by a number that it learns."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("order", torch.randperm(input_size))
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def project(self, xs: Tensor) -> Tensor:
+        return self.scale * super().project(xs[..., self.order])
+
+
+class HoldsWhatNoFileTakes(Sound):
+    """Complex numbers."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("phases", torch.ones(2, dtype=torch.complex64))
+
+
 class KeepsStateOnTheModule(Sound):
     """Remembers the last call."""
 
@@ -230,6 +250,7 @@ CELLS = {
     LeavesNoiseOutInUnroll: "its unroll in training differs from stepping",
     ProjectsWithItsNeighbours: "project of .* something else at step",
     HidesAParameter: "scale is a tensor that is neither parameter nor buffer",
+    HoldsWhatNoFileTakes: "'phases' is of type .*make this call work",
     HasADeadParameter: "no gradient reaches the parameter unused",
     FixesItsType: "torch.float64 where parameters and inputs are torch.float32|DOUBLE|into one of|dtype",
     CantStartAnywhere: r"a step from a state with values in \(-1, 1\) isn't finite",
@@ -244,8 +265,9 @@ def test_a_broken_cell_is_told_what_is_wrong(cell: type[Cell]) -> None:
         check_cell(cell)
 
 
-def test_a_sound_cell_passes() -> None:
-    check_cell(Sound)
+@pytest.mark.parametrize("cell", [Sound, HasATable])
+def test_a_sound_cell_passes(cell: type[Cell]) -> None:
+    check_cell(cell)
 
 
 class WeighsPadding(GeneralAttention):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,22 @@ def test_averaging_gives_the_mean_of_the_weights(tmp_path: Path, small_recipe: M
     assert isinstance(Translator.load(written).translate(["1 2"])[0], str)
     with pytest.raises(UserError, match="no checkpoint here"):
         average(tmp_path, [])
+
+
+def test_averaging_takes_integers_from_the_newest(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    chosen = [tmp_path / checkpoints.name_of(update) for update in (1, 2)]
+    for number, checkpoint in enumerate(chosen, 1):
+        tensors = {
+            "mean": torch.tensor([float(number)]),
+            "count": torch.tensor(number),
+            "mask": torch.tensor([number > 1]),
+        }
+        checkpoints.write(tmp_path, checkpoint.name, {"model.safetensors": partial(save_file, tensors)})
+    found = load_file(average(tmp_path, chosen) / "model.safetensors")
+    assert found == {"mean": torch.tensor([1.5]), "count": torch.tensor(2), "mask": torch.tensor([True])}
+    assert found["count"].dtype == torch.int64
 
 
 def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nmt.bounded import require_file
 from nmt.errors import UserError, reason_of
-from nmt.model.weights import stored_shapes
+from nmt.model.weights import FLOATS, stored_shapes
 
 MAX_LINE = 1 << 20
 """Letters of a line of a text file."""
@@ -38,7 +38,7 @@ def load_embeddings(path: str | Path, pieces: Sequence[str], weight: Tensor) -> 
 
 
 def _from_safetensors(path: Path, weight: Tensor) -> int:
-    shapes = stored_shapes(path, remedy="use another file")
+    shapes = stored_shapes(path, FLOATS, "use another file")
     if list(shapes) != ["weight"]:
         raise UserError("has other tensors than one named weight", place=str(path))
     if shapes["weight"] != list(weight.shape):

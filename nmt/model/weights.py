@@ -26,8 +26,11 @@ from nmt.errors import UserError, reason_of
 MAX_HEADER = 1 << 22
 """Bytes of a file's header: 40,000 tensors."""
 
-TYPES = ("F32", "F64", "F16", "BF16")
-"""What weights may be stored as."""
+FLOATS = ("F32", "F64", "F16", "BF16")
+"""What parameters may be stored as."""
+
+TYPES = (*FLOATS, "I64", "I32", "I16", "I8", "U8", "BOOL")
+"""What weights may be stored as: a component's buffer may be a mask, a count or a table of places."""
 
 SPARE_NUMBERS, SPARE_TENSORS = 1 << 20, 100
 """What a model may need to begin with beyond twice what its weights need."""
@@ -131,7 +134,7 @@ class Unfilled(TorchFunctionMode):
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Fill the tensors of `weights` in place from the file at `path`.
 
-    Raises UserError where the file is damaged, or its names or shapes are others.
+    Raises UserError where the file is damaged, its names or shapes are others, or it has integers for fractions.
     """
     with torch.no_grad():
         for name, stored in _stored(weights, path):
@@ -157,8 +160,11 @@ def _stored(weights: Mapping[str, Tensor], path: Path) -> Iterator[tuple[str, Te
             raise UserError(f"{name} is {shapes[name]}, not {list(tensor.shape)}", REMEDY, place=str(path))
     try:
         with safe_open(path, framework="pt") as stored:
-            for name in weights:
-                yield name, stored.get_tensor(name)
+            for name, tensor in weights.items():
+                found: Tensor = stored.get_tensor(name)
+                if found.is_floating_point() != tensor.is_floating_point():
+                    raise UserError(f"{name} is {found.dtype}, not {tensor.dtype}", REMEDY, place=str(path))
+                yield name, found
     except (SafetensorError, OSError) as error:
         raise _damaged(error, path) from error
 

@@ -102,7 +102,7 @@ def weighted_sum(tensors: Iterable[Tensor]) -> Tensor:
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Normally distributed numbers in double precision, the same each time."""
-    return torch.randn(*shape, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
 
 
 def unchanged(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:

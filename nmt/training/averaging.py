@@ -49,8 +49,8 @@ def _hold(run: Path, held: ExitStack) -> None:
 
 
 def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
-    """The mean of a tensor, summed in float64."""
-    total = torch.zeros(*shape, dtype=torch.float64)
+    """The mean of a tensor, summed in float64; of integers, which can't be averaged, those of the newest checkpoint."""
+    total = torch.zeros(tuple(shape), dtype=torch.float64)
     for path in paths:
         try:
             with safe_open(path, framework="pt") as stored:
@@ -61,4 +61,6 @@ def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
         if not tensor.isfinite().all():
             raise UserError(f"{name} holds numbers that are not finite", "average other checkpoints", place=str(path))
         total.add_(tensor)
+    if not tensor.is_floating_point():
+        return tensor
     return total.div_(len(paths)).to(torch.float32)
