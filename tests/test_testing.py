@@ -78,6 +78,21 @@ class HoldsWhatNoFileTakes(Sound):
         self.register_buffer("phases", torch.ones(2, dtype=torch.complex64))
 
 
+class IsFasterWithoutGradients(Sound):
+    """Its whole step is for decoding alone."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().forward(x, state)
+
+
+class ForgetsInAWholeStep(Sound):
+    """Its whole step leaves the state as it was."""
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().forward(x, state)[0], state
+
+
 class KeepsStateOnTheModule(Sound):
     """Remembers the last call."""
 
@@ -250,6 +265,8 @@ CELLS = {
     LeavesNoiseOutInUnroll: "its unroll in training differs from stepping",
     ProjectsWithItsNeighbours: "project of .* something else at step",
     HidesAParameter: "scale is a tensor that is neither parameter nor buffer",
+    IsFasterWithoutGradients: r"forward isn't step\(project\(x\), state\) in its gradients; don't override forward",
+    ForgetsInAWholeStep: r"forward isn't step\(project\(x\), state\) in its next state",
     HoldsWhatNoFileTakes: "'phases' is of type .*make this call work",
     HasADeadParameter: "no gradient reaches the parameter unused",
     FixesItsType: "torch.float64 where parameters and inputs are torch.float32|DOUBLE|into one of|dtype",

@@ -10,7 +10,7 @@ from torch import Tensor
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
 from nmt.testing.components import Subject
-from nmt.testing.contract import expect, random, same, unchanged
+from nmt.testing.contract import expect, random, same, unchanged, weighted_sum
 
 INPUT_SIZE, HIDDEN_SIZE = 6, 8
 LENGTHS = torch.tensor([6, 1, 3, 5, 2, 4])
@@ -122,12 +122,12 @@ def any_state_a_decoder_may_start_from_is_good(subject: Subject) -> None:
     """State tensors of one axis anywhere in (-1, 1)."""
     cell = subject.make()
     state = tuple(tensor.requires_grad_(tensor.dim() == 2) for tensor in some_state(cell))
-    output, following = cell(some_input()[:, 0], state)
+    output, following = cell.step(cell.project(some_input()[:, 0]), state)
     started = [tensor for tensor in state if tensor.requires_grad]
     total = output.sum() + sum(tensor.sum() for tensor in following)
-    gradients = torch.autograd.grad(total, started, allow_unused=True) if started else ()
+    of_state = torch.autograd.grad(total, started, allow_unused=True) if started else ()
     expect(
-        all(bool(t.isfinite().all()) for t in (output, *following, *(g for g in gradients if g is not None))),
+        all(bool(t.isfinite().all()) for t in (output, *following, *(g for g in of_state if g is not None))),
         "a step from a state with values in (-1, 1) isn't finite",
         "give state tensors that must not be set from outside more than one axis ([1, H], say)",
     )
@@ -194,12 +194,26 @@ def its_input_layer_is_all_that_project_is(subject: Subject) -> None:
 
 
 def a_whole_step_is_project_and_step(subject: Subject) -> None:
-    """Search calls `forward`, or `step` with what it has projected before."""
+    """Search and, in stacks, training with input feeding call either, so gradients must agree, too."""
     cell = subject.make()
     x, state = some_input()[:, 0], some_state(cell)
-    output, _ = cell(x, state)
-    expected, _ = cell.step(cell.project(x), state)
-    expect(same(output, expected), "forward isn't step(project(x), state)", "don't override forward")
+    found, expected = cell(x, state), cell.step(cell.project(x), state)
+    for words, one, other in (
+        ("", found[:1], expected[:1]),
+        (" in its next state", found[1], expected[1]),
+        (" in its gradients", gradients(cell, found), gradients(cell, expected)),
+    ):
+        alike = len(one) == len(other) and all(map(same, one, other))
+        expect(alike, f"forward isn't step(project(x), state){words}", "don't override forward")
+
+
+def gradients(cell: Cell, stepped: tuple[Tensor, State]) -> tuple[Tensor, ...]:
+    """Of the parameters, from the output and the next state of a step; none where nothing leads there."""
+    output, state = stepped
+    total = weighted_sum([output, *state])
+    if not total.requires_grad:
+        return ()
+    return torch.autograd.grad(total, list(cell.parameters()), materialize_grads=True)
 
 
 def noise_is_drawn_for_training_alone(subject: Subject) -> None:
