@@ -15,7 +15,7 @@ from nmt.recipe import Recipe
 from nmt.registry import only, origin
 from nmt.section import Section
 
-PACKAGES = ("recurrent-nmt", "torch", "numpy", "sentencepiece", "safetensors")
+PACKAGES = ("recurrent-nmt", "numpy", "sentencepiece", "safetensors")
 
 
 def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def environment(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        # torch's own word, which tells for what device it was built; a wheel's metadata may not.
+        "packages": {"torch": torch.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "components": dict(sorted(components.items())),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
