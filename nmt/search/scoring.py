@@ -20,13 +20,16 @@ def score(
     `source` ``[B, S]`` and `target` ``[B, T]`` with their marks, lengths ``[B]`` on the CPU.
     """
     features = model(source, source_lengths, target[:, :-1])
-    totals = []
+    parts: list[Tensor] = []
+    rows: list[int] = []
     for row, length in enumerate((target_lengths - 1).tolist()):
-        total = 0.0
         for start in range(0, length, CHUNK):  # [T, V] of a part of one sentence is all that there is at a time
             end = min(start + CHUNK, length)
             logits = model.decoder.logits(features[row, start:end])
             log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
-            total += float(log_p.gather(1, target[row, start + 1 : end + 1, None]).sum())
-        totals.append(total)
+            parts.append(log_p.gather(1, target[row, start + 1 : end + 1, None]).sum())
+            rows.append(row)
+    totals = [0.0] * len(target_lengths)
+    for row, part in zip(rows, torch.stack(parts).tolist(), strict=True):  # at once: it waits for a GPU
+        totals[row] += part
     return totals
