@@ -78,7 +78,7 @@ def components() -> dict:
         run = stepwise if component.__module__.startswith("nmt.cells.") else along  # cuDNN runs the built-in ones
         differences[f"cell {name}"] = difference(cells.cell_subject(component, {}).make().float(), run)
     for name in available(ATTENTION):
-        module = load(ATTENTION, name)(attentions.SIZE, attentions.SIZE)
+        module = load(ATTENTION, name)(attentions.SIZE, attentions.SIZE).eval()
         differences[f"attention {name}"] = difference(module, attend)
     return differences
 
