@@ -25,7 +25,7 @@ Product = Callable[[Tensor], Tensor]
 """``[R, I] -> [R, O]``, both fp32."""
 
 Prepare = Callable[[Tensor, Tensor | None], Product]
-"""A weight ``[O, I]`` and a bias ``[O]`` or None -> the product by them."""
+"""A weight ``[O, I]`` and a bias ``[O]`` or None -> the product by them; of prepared ones, no gradient is made."""
 
 ROWS = 64
 """How many rows oneDNN should expect. Always the same, for the layout that it chooses may depend on it."""
@@ -61,7 +61,7 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
-        product = layout(weight, bias)
+        product = layout(weight.detach(), None if bias is None else bias.detach())
 
         def run(xs: Tensor) -> Tensor:
             if xs.dim() != 2:
@@ -143,7 +143,7 @@ class PreparedLinear(nn.Module):
     def forward(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., O]``."""
         if self._product is None:
-            self._product = self._prepare(self.weight.detach(), None if self.bias is None else self.bias.detach())
+            self._product = self._prepare(self.weight, self.bias)
         return self._product(xs)
 
 

@@ -28,6 +28,13 @@ def weights(outputs: int, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("precision", ERRORS)
+def test_a_prepared_product_makes_no_gradients_where_they_are_wanted(precision: str) -> None:
+    weight, bias, xs = weights(96, 100)
+    product = prepared(precision)(nn.Parameter(weight), nn.Parameter(bias))
+    assert not product(xs).requires_grad
+
+
+@pytest.mark.parametrize("precision", ERRORS)
 @pytest.mark.parametrize(("outputs", "inputs"), SIZES)
 def test_a_prepared_product_is_the_product(precision: str, outputs: int, inputs: int) -> None:
     weight, bias, xs = weights(outputs, inputs)

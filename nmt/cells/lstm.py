@@ -62,7 +62,7 @@ class LSTMCell(Cell):
             return super().forward(x, state)
         if self._both is None:
             weight = torch.cat([self.input.weight, self.recurrent.weight], 1).detach()
-            self._both = self._prepare(weight, self.input.bias.detach())
+            self._both = self._prepare(weight, self.input.bias)
         h, c = state
         return self._gated(self._both(torch.cat([x, h], -1)), c)
 

@@ -49,11 +49,11 @@ class OutputLayer(nn.Module):
     def prepare(self, prepare: Prepare) -> None:
         """Multiply by prepared weights from now on, as `PreparedLinear` does."""
         self._prepare = prepare
-        self._product = prepare(self.weight.detach(), self.bias.detach())
+        self._product = prepare(self.weight, self.bias)
 
     def over(self, tokens: Tensor) -> Product:
         """The output layer for some of the tokens ``[C]``: ``[..., H] -> [..., C]``. Not for training."""
-        product = self._prepare(self.weight.detach()[tokens], self.bias.detach()[tokens])
+        product = self._prepare(self.weight[tokens], self.bias[tokens])
         return lambda features: product(self.narrow(features))
 
     def narrow(self, features: Tensor) -> Tensor:

@@ -108,8 +108,7 @@ class RecurrentDecoder(Decoder):
         """As `Decoder.prepare_weights`; kept is what tokens bring to steps, where the first cell names its layer."""
         super().prepare_weights(how, keep)
         if keep and self.bottom.input_layer() is not None:
-            with torch.no_grad():
-                inputs = TokenInput(self.bottom, self.readout, self._fed_size, how)
+            inputs = TokenInput(self.bottom, self.readout, self._fed_size, how)
             embedding = self.embedding
             self._kept = inputs, TokenTable(lambda tokens: inputs.project(embedding(tokens)), embedding.vocab_size)
 
