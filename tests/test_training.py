@@ -293,6 +293,11 @@ def test_averaging_takes_integers_from_the_newest(tmp_path: Path) -> None:
     found = load_file(average(tmp_path, chosen) / "model.safetensors")
     assert found == {"mean": torch.tensor([1.5]), "count": torch.tensor(2), "mask": torch.tensor([True])}
     assert found["count"].dtype == torch.int64
+    other = tmp_path / checkpoints.name_of(3)
+    tensors = {"mean": torch.tensor([1]), "count": torch.tensor(1), "mask": torch.tensor([True])}
+    checkpoints.write(tmp_path, other.name, {"model.safetensors": partial(save_file, tensors)})
+    with pytest.raises(UserError, match=r"mean is torch.int64 and in another checkpoint isn't; average checkpoints of"):
+        average(tmp_path, [*chosen, other])
 
 
 def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:

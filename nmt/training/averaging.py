@@ -51,6 +51,7 @@ def _hold(run: Path, held: ExitStack) -> None:
 def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
     """The mean of a tensor, summed in float64; of integers, which can't be averaged, those of the newest checkpoint."""
     total = torch.zeros(tuple(shape), dtype=torch.float64)
+    types: set[torch.dtype] = set()
     for path in paths:
         try:
             with safe_open(path, framework="pt") as stored:
@@ -60,6 +61,10 @@ def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
             raise UserError(problem, "average other checkpoints", place=str(path)) from error
         if not tensor.isfinite().all():
             raise UserError(f"{name} holds numbers that are not finite", "average other checkpoints", place=str(path))
+        types.add(tensor.dtype)
+        if len(types) > 1:
+            problem = f"{name} is {tensor.dtype} and in another checkpoint isn't"
+            raise UserError(problem, "average checkpoints of one run", place=str(path))
         total.add_(tensor)
     if not tensor.is_floating_point():
         return tensor
