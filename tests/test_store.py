@@ -1,9 +1,11 @@
 """The token store: what is kept and counted, what the cache knows again, and memory that doesn't grow."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from nmt import recipe
 from nmt.errors import UserError
 from nmt.text import store as store_module
+from nmt.text.cache import cache_folder
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.files import FilesCorpus
 from nmt.text.store import TokenStore, build_store
@@ -210,9 +213,59 @@ def test_a_cache_that_cannot_be_made_gives_way_to_a_temporary_folder(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(store_module.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
-    assert store_module.cache_folder().parent == tmp_path / "temporary"
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    assert cache_folder().parent == tmp_path / "temporary"
     assert len(build([("one", "un")])) == 1
+
+
+def grow_old(path: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    for each in (*path.rglob("*"), path):
+        os.utime(each, (then, then))
+
+
+def test_what_nobody_has_used_for_a_month_makes_room_for_what_is_new(cache: Path) -> None:
+    pairs = {name: [(name, "un")] for name in ("unused", "used", "new")}
+    unused = build(pairs["unused"])
+    (first,) = cache.iterdir()
+    build(pairs["used"])
+    (second,) = set(cache.iterdir()) - {first}
+    for entry in (first, second):
+        grow_old(entry, 31)
+    build(pairs["used"])
+    assert {first, second} == set(cache.iterdir())
+    build(pairs["new"])
+    assert first not in set(cache.iterdir()) > {second}
+    assert row(unused.source, 0) == TOKENIZER.encode("unused")  # who still reads it goes on
+
+
+def test_what_a_killed_process_left_half_made_goes_after_a_day(cache: Path) -> None:
+    for name, days in (("dead", 1.1), ("alive", 0.9)):
+        folder = cache / f".partial-{name}" / "store"
+        folder.mkdir(parents=True)
+        (folder / "lines").touch()
+        grow_old(folder.parent, days)
+    grow_old(cache / ".partial-alive", 2)
+    (cache / ".partial-alive" / "store" / "lines").write_bytes(b"just written")
+    build([("one", "un")])
+    assert [path.name for path in cache.glob(".partial-*")] == [".partial-alive"]
+
+
+def test_nothing_foreign_is_deleted_from_the_cache(cache: Path, tmp_path: Path) -> None:
+    for folder in ("corpora", "0" * 32, ".partial-thesis", "f" * 31):
+        (cache / folder).mkdir(parents=True)
+    (cache / ".partial-thesis" / "chapter").touch()
+    (cache / "notes.txt").touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "store.json").touch()
+    (cache / ("a" * 32)).symlink_to(elsewhere)
+    before = set(cache.iterdir())
+    for entry in before:
+        grow_old(entry, 1000)
+    build([("one", "un")])
+    assert before < set(cache.iterdir())
+    assert (elsewhere / "store.json").exists()
 
 
 def test_tokens_are_stored_in_the_smallest_type_that_holds_them(cache: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from array import array
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nmt.errors import RunError, UserError
+from nmt.text.cache import PARTIAL, cache_folder, forget_unused, mark_used
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.tokenizer import Tokenizers
 
@@ -100,25 +100,13 @@ def build_store(
     store = _opened(folder)
     if store is None:
         store = _built(folder, corpus, tokenizers, max_length, keep_text)
+        forget_unused(folder.parent)
+    mark_used(folder)
     for note in store.notes:
         say(note)
     if store.counts.empty or store.counts.too_long:
         say(str(store.counts))
     return store
-
-
-def cache_folder() -> Path:
-    """``$NMT_CACHE``, else ``nmt`` in the user's cache; a temporary folder where that can't be written to."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "nmt"
-    wanted = Path(os.environ["NMT_CACHE"]) if os.environ.get("NMT_CACHE") else default
-    for folder in (wanted, Path(tempfile.gettempdir()) / f"nmt-cache-{os.getuid()}"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    raise UserError("no folder for the cache can be written to", "set NMT_CACHE to one", place=str(wanted))
 
 
 def _opened(folder: Path) -> TokenStore | None:
@@ -132,7 +120,7 @@ def _opened(folder: Path) -> TokenStore | None:
 def _built(folder: Path, corpus: Corpus, tokenizers: Tokenizers, max_length: int | None, keep_text: bool) -> TokenStore:
     """The store, made in a temporary folder that then takes its name."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as temporary:
             made = Path(temporary) / "store"
             made.mkdir()
             _write(made, corpus, tokenizers, max_length, keep_text)
