@@ -14,6 +14,7 @@ from nmt.recipe import Recipe
 from nmt.recipe_file import write_recipe
 
 Make = Callable[..., Recipe]
+LENGTH = "train.updates=8", "train.report_every=4", "train.validate_every=8", "train.validate_decoded=1"
 TRIAL = Path(__file__).parent / "elsewhere" / "trial.py"
 
 pytestmark = pytest.mark.skipif(
@@ -43,10 +44,10 @@ def test_training_waits_for_reports_alone_and_gives_the_same_weights(
     tmp_path: Path, small_recipe: Make, words: list[str]
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(write_recipe(small_recipe("model.engine=loop", "train.validate_every=12", *words)))
+    recipe.write_text(write_recipe(small_recipe("model.engine=loop", *LENGTH, *words)))
     found, waits = tried("train", tmp_path, recipe)
     assert found["other"] == []
-    assert waits.pop("updater.read") == 12 / 4
+    assert waits.pop("updater.read") == 8 / 4
     assert waits.pop("validation._loss") <= 5  # a batch
     # Once a step of search and once a saved weight; whether the device gives numbers back at all is tried first.
     assert waits.keys() == {"candidates.best", "weights.save_weights", "device.choose_device"}
