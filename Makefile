@@ -41,6 +41,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy $(wildcard plugins/*/nmt_*)
+	MYPYPATH=benchmarks $(BIN)/mypy $(wildcard benchmarks/*.py)
 	$(TEST)
 
 wheels:

@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -95,6 +96,7 @@ def learn(recipe: nmt.Recipe, out: Path, tested: int) -> dict[str, float]:
     folder = nmt.train(recipe, out=out)
     seconds = time.process_time() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert recipe.data.test is not None
     pairs = list(recipe.data.test.build(CORPUS).pairs())[:tested]
     translator = nmt.Translator.load(folder)
     began = time.process_time()
@@ -166,11 +168,11 @@ def record(row: dict[str, object], arguments: argparse.Namespace) -> None:
     print(json.dumps(row), flush=True)
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(task: str, rows: list[dict[str, object]]) -> str:
+def table(task: str, rows: list[dict[str, Any]]) -> str:
     """The cells of one task, the best first."""
     speeds = {row["cell"]: row["tokens_per_second"] for row in rows if row["task"] == "speed"}
     head = (

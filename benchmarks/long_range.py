@@ -15,6 +15,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -74,7 +75,7 @@ def adding(name: str, length: int) -> float:
     nn.init.constant_(reader.bias, 1.0)  # the mean of a sum, so that only what depends on the input is to be learnt
     parameters = [*cell.parameters(), *reader.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=5e-3)
-    losses = []
+    losses: list[float] = []
     for _ in range(UPDATES):
         xs, wanted = sums(length, generator)
         loss = (reader(last_output(cell, xs)).squeeze(-1) - wanted).square().mean()
@@ -93,7 +94,7 @@ def measure(name: str, lengths: list[int]) -> dict[str, object]:
     return {**result, "cpu_seconds": round(time.process_time() - began, 1), "torch": torch.__version__}
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     shown = [distance for distance in SHOWN if distance >= 10]
     head = ["cell", *(f"gradient at {d}" for d in shown), *(f"adding, T = {t}" for t in DISTANCES)]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
