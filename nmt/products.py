@@ -25,7 +25,7 @@ Product = Callable[[Tensor], Tensor]
 """``[R, I] -> [R, O]``, both fp32."""
 
 Prepare = Callable[[Tensor, Tensor | None], Product]
-"""A weight ``[O, I]`` and a bias ``[O]`` or None -> the product by them; of prepared ones, no gradient is made."""
+"""A weight ``[O, I]`` and a bias ``[O]`` or None -> the product by them."""
 
 ROWS = 64
 """How many rows oneDNN should expect. Always the same, for the layout that it chooses may depend on it."""
@@ -42,15 +42,21 @@ def plain(weight: Tensor, bias: Tensor | None) -> Product:
     return lambda xs: F.linear(xs, weight, bias)
 
 
+def frozen(weight: Tensor, bias: Tensor | None) -> Product:
+    """A product of torch's own whose weights are given no gradients."""
+    return plain(weight.detach(), None if bias is None else bias.detach())
+
+
 def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) -> Prepare:
-    """How weights are prepared for a precision on a device; `threads` share a product that is large enough.
+    """How weights are prepared for a precision on a device; `threads` share a product that is large enough. They are
+    given no gradients any more.
 
     Without oneDNN, and on other devices than a processor, fp32 products are torch's own: right, but not equal to the
     last bit in batches of other sizes. Raises UserError where the precision can't be had.
     """
     onednn = torch.backends.mkldnn.is_available()
     if precision == "fp32" and not (onednn and device.type == "cpu"):
-        return plain
+        return frozen
     if device.type != "cpu":
         raise UserError(f"precision {precision} is for processors, not for {device.type}", "use fp32")
     if precision == "bf16" and not (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):

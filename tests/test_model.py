@@ -311,8 +311,9 @@ def test_buffers_of_integers_and_masks_survive_the_disk(load: Callable[..., None
         assert torch.equal(loaded, tensor) and loaded.dtype == tensor.dtype
     with pytest.raises(UserError, match=r"weights: int8 is torch.int8, not torch.float32; use the recipe"):
         load({**named_weights(other), "int8": torch.zeros(3)}, tmp_path / "weights")
-    with pytest.raises(UserError, match=r"weights: float64 is torch.float64, not torch.int32"):
-        load({**named_weights(other), "float64": torch.zeros(3, dtype=torch.int32)}, tmp_path / "weights")
+    for name, kind in (("float64", torch.int32), ("int64", torch.int8), ("uint8", torch.bool)):
+        with pytest.raises(UserError, match=rf"weights: {name} is torch.{name}, not {kind}; use the recipe"):
+            load({**named_weights(other), name: torch.zeros(3, dtype=kind)}, tmp_path / "weights")
 
 
 def test_pretrained_embeddings_fill_the_rows_of_known_pieces(tmp_path: Path) -> None:

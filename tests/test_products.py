@@ -28,10 +28,13 @@ def weights(outputs: int, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("precision", ERRORS)
-def test_a_prepared_product_makes_no_gradients_where_they_are_wanted(precision: str) -> None:
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_prepared_weights_are_given_no_gradients_where_they_are_wanted(precision: str, device: str) -> None:
     weight, bias, xs = weights(96, 100)
-    product = prepared(precision)(nn.Parameter(weight), nn.Parameter(bias))
-    assert not product(xs).requires_grad
+    if device == "meta" and precision != "fp32":
+        pytest.skip("that is for processors")
+    how = prepared(precision) if device == "cpu" else prepare_for("fp32", torch.device(device), 1)
+    assert not how(nn.Parameter(weight), nn.Parameter(bias))(xs).requires_grad
 
 
 @pytest.mark.parametrize("precision", ERRORS)

@@ -1,5 +1,6 @@
 """The token store: what is kept and counted, what the cache knows again, and memory that doesn't grow."""
 
+import errno
 import json
 import os
 import random
@@ -15,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmt import recipe
-from nmt.errors import UserError
+from nmt.errors import RunError, UserError
 from nmt.text import store as store_module
-from nmt.text.cache import cache_folder
+from nmt.text.cache import cache_folder, forget_unused
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.files import FilesCorpus
 from nmt.text.store import TokenStore, build_store
@@ -252,10 +253,18 @@ def test_what_a_killed_process_left_half_made_goes_after_a_day(cache: Path) -> N
 
 
 def test_nothing_foreign_is_deleted_from_the_cache(cache: Path, tmp_path: Path) -> None:
-    for folder in ("corpora", "0" * 32, ".partial-thesis", "f" * 31):
-        (cache / folder).mkdir(parents=True)
-    (cache / ".partial-thesis" / "chapter").touch()
-    (cache / "notes.txt").touch()
+    for file in (
+        "corpora/store.json",
+        "f" * 31 + "/store.json",
+        "0" * 32 + "/photos",
+        "1" * 32 + "/store.json/inside",
+        ".partial-thesis/chapter",
+        ".partial-mine/store/thesis.txt",
+        ".partial-other/lines",
+        "notes.txt",
+    ):
+        (cache / file).parent.mkdir(parents=True, exist_ok=True)
+        (cache / file).touch()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "store.json").touch()
@@ -266,6 +275,51 @@ def test_nothing_foreign_is_deleted_from_the_cache(cache: Path, tmp_path: Path) 
     build([("one", "un")])
     assert before < set(cache.iterdir())
     assert (elsewhere / "store.json").exists()
+
+
+def test_what_was_only_half_deleted_goes_the_next_time(cache: Path) -> None:
+    build([("one", "un")])
+    (entry,) = cache.iterdir()
+    (entry / "store.json").unlink()
+    grow_old(entry, 31)
+    build([("two", "deux")])
+    assert not entry.exists()
+
+
+def test_what_is_unused_makes_room_before_something_new_is_written(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build([("one", "un")])
+    (entry,) = cache.iterdir()
+    grow_old(entry, 31)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_write", full)
+    with pytest.raises(RunError, match="make room"):
+        build([("two", "deux")])
+    assert not entry.exists()
+
+
+def test_what_can_not_be_deleted_or_listed_stays_and_stops_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build([("one", "un")])
+    (entry,) = cache.iterdir()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nmt.text.cache.shutil.rmtree", refused)
+        grow_old(entry, 31)
+        forget_unused(cache)
+        patch.setattr(Path, "iterdir", refused)
+        forget_unused(cache)
+    assert entry.exists()
+    forget_unused(cache)
+    assert not entry.exists()
 
 
 def test_tokens_are_stored_in_the_smallest_type_that_holds_them(cache: Path) -> None:

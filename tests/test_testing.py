@@ -86,6 +86,21 @@ class IsFasterWithoutGradients(Sound):
         return super().forward(x, state)
 
 
+class CutsTheStateOff(Sound):
+    """Its whole step gives no gradient to what it remembers."""
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().forward(x, tuple(tensor.detach() for tensor in state))
+
+
+class IsPartlyFrozen(Sound):
+    """A part of it isn't trained."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.recurrent.weight.requires_grad_(False)
+
+
 class ForgetsInAWholeStep(Sound):
     """Its whole step leaves the state as it was."""
 
@@ -266,6 +281,7 @@ CELLS = {
     ProjectsWithItsNeighbours: "project of .* something else at step",
     HidesAParameter: "scale is a tensor that is neither parameter nor buffer",
     IsFasterWithoutGradients: r"forward isn't step\(project\(x\), state\) in its gradients; don't override forward",
+    CutsTheStateOff: r"forward isn't step\(project\(x\), state\) in its gradients",
     ForgetsInAWholeStep: r"forward isn't step\(project\(x\), state\) in its next state",
     HoldsWhatNoFileTakes: "'phases' is of type .*make this call work",
     HasADeadParameter: "no gradient reaches the parameter unused",
@@ -282,7 +298,7 @@ def test_a_broken_cell_is_told_what_is_wrong(cell: type[Cell]) -> None:
         check_cell(cell)
 
 
-@pytest.mark.parametrize("cell", [Sound, HasATable])
+@pytest.mark.parametrize("cell", [Sound, HasATable, IsPartlyFrozen])
 def test_a_sound_cell_passes(cell: type[Cell]) -> None:
     check_cell(cell)
 

@@ -61,7 +61,7 @@ class LSTMCell(Cell):
         if self._prepare is None:
             return super().forward(x, state)
         if self._both is None:
-            weight = torch.cat([self.input.weight, self.recurrent.weight], 1).detach()
+            weight = torch.cat([self.input.weight, self.recurrent.weight], 1)
             self._both = self._prepare(weight, self.input.bias)
         h, c = state
         return self._gated(self._both(torch.cat([x, h], -1)), c)

@@ -134,7 +134,8 @@ class Unfilled(TorchFunctionMode):
 def load_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Fill the tensors of `weights` in place from the file at `path`.
 
-    Raises UserError where the file is damaged, its names or shapes are others, or it has integers for fractions.
+    Raises UserError where the file is damaged, or its names, shapes or types are others; of fractions, of whatever
+    size, any will do.
     """
     with torch.no_grad():
         for name, stored in _stored(weights, path):
@@ -162,7 +163,8 @@ def _stored(weights: Mapping[str, Tensor], path: Path) -> Iterator[tuple[str, Te
         with safe_open(path, framework="pt") as stored:
             for name, tensor in weights.items():
                 found: Tensor = stored.get_tensor(name)
-                if found.is_floating_point() != tensor.is_floating_point():
+                fractions = found.is_floating_point() and tensor.is_floating_point()
+                if not fractions and found.dtype != tensor.dtype:
                     raise UserError(f"{name} is {found.dtype}, not {tensor.dtype}", REMEDY, place=str(path))
                 yield name, found
     except (SafetensorError, OSError) as error:

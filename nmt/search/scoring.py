@@ -30,6 +30,7 @@ def score(
             parts.append(log_p.gather(1, target[row, start + 1 : end + 1, None]).sum())
             rows.append(row)
     totals = [0.0] * len(target_lengths)
-    for row, part in zip(rows, torch.stack(parts).tolist(), strict=True):  # at once: it waits for a GPU
+    known = torch.stack(parts).tolist() if parts else []  # all at once, for it waits for a GPU
+    for row, part in zip(rows, known, strict=True):
         totals[row] += part
     return totals

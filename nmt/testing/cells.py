@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
-from nmt.testing.components import Subject
+from nmt.testing.components import Subject, parameters_of
 from nmt.testing.contract import expect, random, same, unchanged, weighted_sum
 
 INPUT_SIZE, HIDDEN_SIZE = 6, 8
@@ -196,24 +196,24 @@ def its_input_layer_is_all_that_project_is(subject: Subject) -> None:
 def a_whole_step_is_project_and_step(subject: Subject) -> None:
     """Search and, in stacks, training with input feeding call either, so gradients must agree, too."""
     cell = subject.make()
-    x, state = some_input()[:, 0], some_state(cell)
+    given = [tensor.detach().requires_grad_() for tensor in (some_input()[:, 0], *some_state(cell))]
+    x, state = given[0], tuple(given[1:])
     found, expected = cell(x, state), cell.step(cell.project(x), state)
+    wanted = [*given, *parameters_of(cell).values()]
     for words, one, other in (
         ("", found[:1], expected[:1]),
         (" in its next state", found[1], expected[1]),
-        (" in its gradients", gradients(cell, found), gradients(cell, expected)),
+        (" in its gradients", gradients(found, wanted), gradients(expected, wanted)),
     ):
         alike = len(one) == len(other) and all(map(same, one, other))
         expect(alike, f"forward isn't step(project(x), state){words}", "don't override forward")
 
 
-def gradients(cell: Cell, stepped: tuple[Tensor, State]) -> tuple[Tensor, ...]:
-    """Of the parameters, from the output and the next state of a step; none where nothing leads there."""
+def gradients(stepped: tuple[Tensor, State], wanted: list[Tensor]) -> tuple[Tensor, ...]:
+    """Of the `wanted`, from the output and the next state of a step; none where nothing leads to any."""
     output, state = stepped
     total = weighted_sum([output, *state])
-    if not total.requires_grad:
-        return ()
-    return torch.autograd.grad(total, list(cell.parameters()), materialize_grads=True)
+    return torch.autograd.grad(total, wanted, materialize_grads=True) if total.requires_grad else ()
 
 
 def noise_is_drawn_for_training_alone(subject: Subject) -> None:

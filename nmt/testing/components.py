@@ -162,8 +162,9 @@ def it_moves_between_devices(subject: Subject) -> None:
 
 
 def parameters_of(module: nn.Module) -> dict[str, Tensor]:
-    """A module's parameters, named as a message names them."""
-    return {f"the parameter {name}": parameter for name, parameter in module.named_parameters()}
+    """A module's parameters that are trained, named as a message names them."""
+    trained = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    return {f"the parameter {name}": parameter for name, parameter in trained}
 
 
 def gradients_are_right(inputs: Mapping[str, Tensor], outputs: Callable[[], Tensor]) -> None:

@@ -126,7 +126,7 @@ def padding_is_never_read(subject: Subject) -> None:
     ys, final = cell.unroll(xs, LENGTHS, state)
     remedy = "start with engines.cleared(xs, lengths), and take nothing from behind a length"
     expect(same(ys, clean), "the padding is read: with other values in it the outputs change", remedy)
-    gradients = torch.autograd.grad(weighted_sum([ys, *final]), [xs, *cell.parameters()], allow_unused=True)
+    gradients = torch.autograd.grad(weighted_sum([ys, *final]), [xs, *parameters_of(cell).values()], allow_unused=True)
     expect(
         not any(bool(gradient.isnan().any()) for gradient in gradients if gradient is not None),
         "the padding is read in the backward pass: NaN in it reaches a gradient",

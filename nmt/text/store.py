@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nmt.errors import RunError, UserError
-from nmt.text.cache import PARTIAL, cache_folder, forget_unused, mark_used
+from nmt.text.cache import PARTIAL, STORE, cache_folder, forget_unused, mark_used
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.tokenizer import Tokenizers
 
@@ -99,8 +99,8 @@ def build_store(
     folder = cache_folder() / key
     store = _opened(folder)
     if store is None:
+        forget_unused(folder.parent)  # first, for that may make the room that is needed
         store = _built(folder, corpus, tokenizers, max_length, keep_text)
-        forget_unused(folder.parent)
     mark_used(folder)
     for note in store.notes:
         say(note)
@@ -121,7 +121,7 @@ def _built(folder: Path, corpus: Corpus, tokenizers: Tokenizers, max_length: int
     """The store, made in a temporary folder that then takes its name."""
     try:
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as temporary:
-            made = Path(temporary) / "store"
+            made = Path(temporary) / STORE
             made.mkdir()
             _write(made, corpus, tokenizers, max_length, keep_text)
             shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ NAME, LOCK = "average", ".average.lock"
 
 
 def average(run: Path, chosen: Sequence[Path]) -> Path:
-    """Write the mean of the weights of `chosen` as a checkpoint folder ``average`` of the run.
+    """Write the mean of the weights of `chosen`, the newest last, as a checkpoint folder ``average`` of the run.
 
     It takes the memory of one model and of its largest tensor. Raises UserError where there is nothing to average, a
     checkpoint is damaged, they are of different models, or another process is averaging here.
@@ -49,7 +49,7 @@ def _hold(run: Path, held: ExitStack) -> None:
 
 
 def _mean(name: str, shape: Sequence[int], paths: Sequence[Path]) -> Tensor:
-    """The mean of a tensor, summed in float64; of integers, which can't be averaged, those of the newest checkpoint."""
+    """The mean of a tensor, summed in float64; of integers, which can't be averaged, those of the last."""
     total = torch.zeros(tuple(shape), dtype=torch.float64)
     types: set[torch.dtype] = set()
     for path in paths:

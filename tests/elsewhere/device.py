@@ -1,11 +1,12 @@
 """A device that is none: what a GPU would refuse, or make the program wait for, is seen on any machine.
 
 Its tensors hold a processor's, so their numbers are the processor's to the last bit. But they meet none that wasn't
-moved there, and each line of nmt that asks what a number is, for which a GPU would have to catch up, is counted. It
-rests on torch's experimental backends in Python and changes torch for the whole process: import it in one of its own,
-before nmt.
+moved there, and each line of nmt that reads a number of theirs, or makes something as long as they say, for which a GPU
+would have to catch up, is counted. It rests on torch's experimental backends in Python and changes torch for the whole
+process: import it in one of its own, before nmt.
 """
 
+import importlib.util
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -23,15 +24,22 @@ DEVICE = torch.device("privateuseone", 0)
 WAITS: Counter[str] = Counter()
 """How often a function of nmt waited for the device, as ``module.function``."""
 
+_PACKAGE = Path(importlib.util.find_spec("nmt").origin).parent
+
 _aten = torch.ops.aten
 _MOVE = (_aten._to_copy.default, _aten.copy_.default)
 _INDEX = (_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default)
 _READ = (
     _aten._local_scalar_dense.default,
+    _aten._unique2.default,
+    _aten.bincount.default,
     _aten.equal.default,
     _aten.is_nonzero.default,
     _aten.masked_select.default,
     _aten.nonzero.default,
+    _aten.repeat_interleave.Tensor,
+    _aten.unique_consecutive.default,
+    _aten.unique_dim.default,
 )
 
 
@@ -76,7 +84,8 @@ def _moved(index: Any) -> Any:
 
 
 def _wait() -> None:
-    frames = [each for each in traceback.extract_stack() if "/nmt/" in each.filename and not each.name.startswith("<")]
+    stack = traceback.extract_stack()
+    frames = [each for each in stack if _PACKAGE in Path(each.filename).parents and not each.name.startswith("<")]
     WAITS[f"{Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else "a test"] += 1
 
 
