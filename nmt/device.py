@@ -81,8 +81,8 @@ def deterministic(wanted: bool) -> Iterator[None]:
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Options of glibc's mallopt, of malloc.h."""
 
-LARGE = 1 << 21
-"""Numbers; in huge pages, which are few, memory for so many is had anew at little cost."""
+LARGE = {torch.float32: 1 << 21, torch.bfloat16: 1 << 22}
+"""Bytes, by what products are computed in; in huge pages, which are few, so many are had anew at little cost."""
 
 
 def keep_freed_memory(*, below: int = 1 << 28) -> None:

@@ -344,8 +344,8 @@ def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path,
 @pytest.mark.parametrize(
     ("huge_pages", "precision", "kept"),
     [
-        ("1", "fp32", [{"below": 4 * LARGE}]),
-        ("1", "bf16", [{"below": 2 * LARGE}]),
+        ("1", "fp32", [{"below": LARGE[torch.float32]}]),
+        ("1", "bf16", [{"below": LARGE[torch.bfloat16]}]),
         ("0", "fp32", []),
         ("0", "bf16", [{}]),
     ],

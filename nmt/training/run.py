@@ -132,7 +132,7 @@ def prepared_device(settings: Train) -> tuple[torch.device, torch.dtype | None]:
     if device.type == "cpu":
         keep_few_kernels()
         if in_huge_pages():
-            keep_freed_memory(below=LARGE * (dtype or torch.float32).itemsize)
+            keep_freed_memory(below=LARGE[dtype or torch.float32])
         elif dtype is not None:  # in fp32 it would gain less than the memory is worth
             keep_freed_memory()
     return device, dtype
