@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.errors import UserError
-from nmt.products import Prepare, PreparedLinear, plain, prepare_for
+from nmt.products import Prepare, PreparedLinear, frozen, plain, prepare_for
 
 CPU = torch.device("cpu")
 SIZES = [(200, 64), (96, 100), (37, 50), (1, 3), (512, 1280), (256, 4096)]
@@ -88,7 +88,7 @@ def test_rows_of_zeros_give_the_bias_and_nan_stays_nan(precision: str) -> None:
 
 def test_on_this_processor_weights_are_really_laid_out_anew_where_onednn_is_there() -> None:
     there = torch.backends.mkldnn.is_available()
-    assert (prepare_for("fp32", CPU, 1) is plain) == (not there)
+    assert (prepare_for("fp32", CPU, 1) is frozen) == (not there)
 
 
 def test_what_reads_the_weights_of_a_prepared_layer_finds_them() -> None:

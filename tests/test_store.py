@@ -225,9 +225,17 @@ def grow_old(path: Path, days: float) -> None:
         os.utime(each, (then, then))
 
 
+def unused(cache: Path) -> Path:
+    """The only store there, which nobody has used for a month."""
+    build([("one", "un")])
+    (entry,) = cache.iterdir()
+    grow_old(entry, 31)
+    return entry
+
+
 def test_what_nobody_has_used_for_a_month_makes_room_for_what_is_new(cache: Path) -> None:
     pairs = {name: [(name, "un")] for name in ("unused", "used", "new")}
-    unused = build(pairs["unused"])
+    still_read = build(pairs["unused"])
     (first,) = cache.iterdir()
     build(pairs["used"])
     (second,) = set(cache.iterdir()) - {first}
@@ -237,7 +245,7 @@ def test_what_nobody_has_used_for_a_month_makes_room_for_what_is_new(cache: Path
     assert {first, second} == set(cache.iterdir())
     build(pairs["new"])
     assert first not in set(cache.iterdir()) > {second}
-    assert row(unused.source, 0) == TOKENIZER.encode("unused")  # who still reads it goes on
+    assert row(still_read.source, 0) == TOKENIZER.encode("unused")  # who still reads it goes on
 
 
 def test_what_a_killed_process_left_half_made_goes_after_a_day(cache: Path) -> None:
@@ -278,8 +286,7 @@ def test_nothing_foreign_is_deleted_from_the_cache(cache: Path, tmp_path: Path) 
 
 
 def test_what_was_only_half_deleted_goes_the_next_time(cache: Path) -> None:
-    build([("one", "un")])
-    (entry,) = cache.iterdir()
+    entry = unused(cache)
     (entry / "store.json").unlink()
     grow_old(entry, 31)
     build([("two", "deux")])
@@ -289,9 +296,7 @@ def test_what_was_only_half_deleted_goes_the_next_time(cache: Path) -> None:
 def test_what_is_unused_makes_room_before_something_new_is_written(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build([("one", "un")])
-    (entry,) = cache.iterdir()
-    grow_old(entry, 31)
+    entry = unused(cache)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -305,15 +310,13 @@ def test_what_is_unused_makes_room_before_something_new_is_written(
 def test_what_can_not_be_deleted_or_listed_stays_and_stops_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build([("one", "un")])
-    (entry,) = cache.iterdir()
+    entry = unused(cache)
 
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr("nmt.text.cache.shutil.rmtree", refused)
-        grow_old(entry, 31)
         forget_unused(cache)
         patch.setattr(Path, "iterdir", refused)
         forget_unused(cache)
