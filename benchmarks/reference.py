@@ -11,7 +11,7 @@ from nmt import recipe
 from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
-from nmt.products import frozen, prepare_for
+from nmt.products import prepare_for
 from nmt.recipe import Search
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Marks
@@ -50,8 +50,7 @@ def reference_model(
 def prepared_model(size: str, *, vocabulary: int | None = None, device: str = "cpu") -> Seq2Seq:
     """The same, made ready for translating in fp32 on one thread, as `Translator.load` does."""
     model = reference_model(size, vocabulary=vocabulary, engine="loop").to(device).eval()
-    how = prepare_for("fp32", torch.device(device), 1)
-    prepare(model, how, keep=how is not frozen)
+    prepare(model, prepare_for("fp32", torch.device(device), 1))
     return model
 
 

@@ -59,7 +59,7 @@ def product(precision: str, rows: int, inputs: int, outputs: int, device: str) -
 def prepared(precision: WeightPrecision, rows: int, inputs: int, outputs: int) -> Callable[[], object]:
     """One product of fp32 rows by weights that are laid out for it, as search makes them."""
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
-    multiply = prepare_for(precision, torch.device("cpu"), 1)(weight, None)
+    multiply = prepare_for(precision, torch.device("cpu"), 1).product(weight, None)
     return lambda: multiply(x)
 
 

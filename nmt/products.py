@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -47,8 +48,31 @@ def frozen(weight: Tensor, bias: Tensor | None) -> Product:
     return plain(weight.detach(), None if bias is None else bias.detach())
 
 
-def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) -> Prepare:
-    """How weights are prepared for a precision on a device; `threads` share a product that is large enough. They are
+@dataclass(frozen=True)
+class Recurrences:
+    """How oneDNN's own recurrences multiply."""
+
+    dtype: torch.dtype
+    threads: int
+
+    def shared(self, multiplications: int) -> AbstractContextManager[None]:
+        """For steps of so many multiplications: the threads, where they are worth it."""
+        return nullcontext() if self.threads == 1 or multiplications < SHARED else in_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a model is made ready for translating."""
+
+    product: Prepare
+    exact: bool = False
+    """Whether a row's result is the same to the last bit whatever other rows there are, so that it may be kept."""
+    recurrences: Recurrences | None = None
+    """None where all recurrences go step by step."""
+
+
+def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) -> Preparation:
+    """How a model is prepared for a precision on a device; `threads` share a product that is large enough. Weights are
     given no gradients any more.
 
     Without oneDNN, and on other devices than a processor, fp32 products are torch's own: right, but not equal to the
@@ -56,7 +80,7 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     """
     onednn = torch.backends.mkldnn.is_available()
     if precision == "fp32" and not (onednn and device.type == "cpu"):
-        return frozen
+        return Preparation(frozen)
     if device.type != "cpu":
         raise UserError(f"precision {precision} is for processors, not for {device.type}", "use fp32")
     if precision == "bf16" and not (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
@@ -65,6 +89,7 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     if precision == "int8" and not (onednn and torch.cpu._is_vnni_supported()):
         raise UserError("precision int8: this processor has no VNNI instructions", "use fp32")
     layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
+    recurrences = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": None}[precision]
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
         product = layout(weight.detach(), None if bias is None else bias.detach())
@@ -79,7 +104,7 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
 
         return run
 
-    return prepare
+    return Preparation(prepare, True, Recurrences(recurrences, threads) if recurrences else None)
 
 
 def _fp32(weight: Tensor, bias: Tensor | None) -> Product:

@@ -18,7 +18,7 @@ from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, assemble
 from nmt.model.weights import Unfilled, map_weights, named_weights, no_larger_than, stored_shapes
 from nmt.options import option_errors
-from nmt.products import WeightPrecision, frozen, in_threads, prepare_for
+from nmt.products import WeightPrecision, in_threads, prepare_for
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
 from nmt.search.beam import Limits, beam_search
@@ -97,8 +97,7 @@ class Translator:
             checkpoints.reading_best(run, MODEL) if run == folder else checkpoints.reading(folder, MODEL) as checkpoint
         ):
             model = _loaded(settings, tokenizers, checkpoint / MODEL).to(chosen).eval()
-        # Rows that are kept must be the bits that they would be in any batch. Smaller weights are read as soon as they.
-        prepare(model, how, keep=precision == "fp32" and how is not frozen)
+        prepare(model, how)
         return cls(
             model,
             tokenizers,

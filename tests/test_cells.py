@@ -231,20 +231,22 @@ def test_the_lstm_follows_its_formula() -> None:
     assert close(y_c, new_c)
 
 
-def test_a_prepared_lstm_makes_a_whole_step_by_one_product() -> None:
+@pytest.mark.parametrize(("kind", "products"), [(ElmanCell, 1), (LSTMCell, 1), (GRUCell, 2)])
+def test_what_hypotheses_of_one_parent_share_is_multiplied_once(kind: type[Cell], products: int) -> None:
     torch.manual_seed(1)
-    cell = LSTMCell(6, 5)
-    x, state = torch.randn(3, 6), (torch.randn(3, 5), torch.randn(3, 5))
-    expected = cell.step(cell.project(x), state)
-    products: list[torch.Size] = []
+    cell, multiplied = kind(6, 5), []
 
-    def prepare(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-        products.append(weight.shape)
-        return plain(weight, bias)
+    def counted(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+        def product(xs: torch.Tensor) -> torch.Tensor:
+            multiplied.append(len(xs))
+            return plain(weight, bias)(xs)
 
-    cell.prepare(prepare)
-    for _ in range(2):
-        found = cell(x, state)
-        for one, two in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
-            assert torch.allclose(one, two, atol=1e-6)
-    assert products == [(20, 11)]
+        return product
+
+    layer = cell.input_layer()
+    assert layer is not None
+    branching = cell.branching(counted, layer.weight[:, 2:])
+    rows = 2
+    branch = branching(cell.initial_state(rows), torch.tensor([0, 1, 1, 0, 1]), (torch.randn(rows, 4),))
+    branch(cell.project(torch.randn(5, 6)))
+    assert multiplied == [rows] * products  # an LSTM's and an Elman network's with what is fed, together

@@ -17,7 +17,7 @@ LONG, LONG_ERROR = 1024, 2e-6
 
 def prepared(precision: str, threads: int = 1) -> Prepare:
     try:
-        return prepare_for(precision, CPU, threads)
+        return prepare_for(precision, CPU, threads).product
     except UserError as error:
         pytest.skip(str(error))
 
@@ -33,7 +33,7 @@ def test_prepared_weights_are_given_no_gradients_where_they_are_wanted(precision
     weight, bias, xs = weights(96, 100)
     if device == "meta" and precision != "fp32":
         pytest.skip("that is for processors")
-    how = prepared(precision) if device == "cpu" else prepare_for("fp32", torch.device(device), 1)
+    how = prepared(precision) if device == "cpu" else prepare_for("fp32", torch.device(device), 1).product
     assert not how(nn.Parameter(weight), nn.Parameter(bias))(xs).requires_grad
 
 
@@ -88,7 +88,7 @@ def test_rows_of_zeros_give_the_bias_and_nan_stays_nan(precision: str) -> None:
 
 def test_on_this_processor_weights_are_really_laid_out_anew_where_onednn_is_there() -> None:
     there = torch.backends.mkldnn.is_available()
-    assert (prepare_for("fp32", CPU, 1) is frozen) == (not there)
+    assert (prepare_for("fp32", CPU, 1).product is frozen) == (not there)
 
 
 def test_what_reads_the_weights_of_a_prepared_layer_finds_them() -> None:

@@ -5,10 +5,13 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from nmt import recipe
-from nmt.attention.memory import Encoded
+from nmt.attention.memory import Encoded, Memory
+from nmt.cells.state import State
 from nmt.errors import RunError
+from nmt.model.decoder import Decoded
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.search.beam import Limits, beam_search
@@ -149,6 +152,23 @@ def test_a_beam_is_narrower_by_the_hypotheses_that_have_ended(monkeypatch: pytes
     ended = sorted(len(each.tokens) + 1 for each in found)
     assert ended[0] < ended[-1]
     assert rows == [1] + [4 - sum(end < step for end in ended) for step in range(2, ended[-1] + 1)]
+
+
+def test_a_hypothesis_that_several_go_on_from_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    branch, shared = model.decoder.branch, 0
+
+    def watched(tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        nonlocal shared
+        rows = len(state[0])
+        assert parents.unique().tolist() == list(range(rows))
+        assert len(tokens) == len(parents)
+        shared += len(parents) - rows
+        return branch(tokens, state, parents, memory)
+
+    monkeypatch.setattr(model.decoder, "branch", watched)
+    beam_search(model.decoder, encode(model), recipe.Search(beam=4), MARKS)
+    assert shared > 0
 
 
 @pytest.mark.parametrize("beam", [1, 3])

@@ -30,11 +30,13 @@ ROWS = (
     ),
     (
         "nmt.cells.state",
+        "nmt.cells.branching",
         "nmt.cells.cell",
         "nmt.cells.compiled",
         "nmt.cells.engines",
         "nmt.cells.gathered",
         "nmt.cells.graphs",
+        "nmt.cells.packed",
         "nmt.cells.padding",
         "nmt.cells.stepping",
         "nmt.cells.trial",

@@ -1,8 +1,10 @@
 """The conformance kit itself: components broken on purpose, each caught and told what is wrong."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,16 @@ from nmt.attention.attention import Attention, read, stepwise
 from nmt.attention.general import GeneralAttention
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells import engines
+from nmt.cells.branching import Branching
 from nmt.cells.cell import Cell
 from nmt.cells.lstm import LSTMCell
+from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.encoder import Encoder
 from nmt.model.recurrent_decoder import RecurrentDecoder
 from nmt.model.recurrent_encoder import RecurrentEncoder
+from nmt.products import Prepare, Recurrences
 from nmt.testing import ContractError, check_attention, check_cell, check_corpus, check_decoder, check_encoder
 from nmt.testing.imports import import_check
 from nmt.text.corpus import Corpus, Pair
@@ -259,6 +264,33 @@ class SaysNothing(Sound):
         super().__init__(input_size, hidden_size)
 
 
+class FollowsNoParent(Sound):
+    """Takes the rows of a state as they stand."""
+
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        return lambda state, parents, fed: partial(self.step, state=tuple(t[: len(parents)] for t in state))
+
+
+class ReadsSomethingElse(Sound):
+    """A moving average for a recurrence."""
+
+    def reading(self, how: Recurrences) -> Reading:
+        return lambda xs: torch.tanh(self.input(xs.double())).cumsum(1).float()
+
+
+class ReadsByItsNeighbours(Sound):
+    """Rounds what it reads by the largest number of the batch."""
+
+    def reading(self, how: Recurrences) -> Reading:
+        def read(xs: Tensor) -> Tensor:
+            double = copy.deepcopy(self).double()
+            lengths = torch.full((len(xs),), xs.shape[1])
+            ys, _ = engines.loop(double, xs.double(), lengths, double.initial_state(len(xs)))
+            return (ys + 1e-7 * xs.max()).float()
+
+        return read
+
+
 class Raises(Sound):
     """An ordinary mistake."""
 
@@ -288,6 +320,9 @@ CELLS = {
     FixesItsType: "torch.float64 where parameters and inputs are torch.float32|DOUBLE|into one of|dtype",
     CantStartAnywhere: r"a step from a state with values in \(-1, 1\) isn't finite",
     SaysNothing: "the docstring says nothing of sharpness",
+    FollowsNoParent: r"branching gives something else than step\(projected",
+    ReadsSomethingElse: "reading gives other outputs than stepping",
+    ReadsByItsNeighbours: "other bits alone than in a batch; return None",
     Raises: r"IndexError: tuple index out of range \(.*test_testing.py:\d+, in step\)",
 }
 
@@ -341,6 +376,16 @@ class SharesCoverage(GeneralAttention):
         return stepwise(self, query, memory)
 
 
+class AveragesOtherThings(GeneralAttention):
+    """Says that it averages the values, and averages the states."""
+
+    averages = True
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        _, weights = read(query @ memory.keys.mT, memory)
+        return weights @ memory.encoded.states, weights
+
+
 class GivesTheWrongSize(Attention):
     """Says that it reads nothing, and reads."""
 
@@ -358,6 +403,7 @@ ATTENTIONS = {
     WeighsPadding: "padding gets weight; mask the scores",
     AveragesOverPadding: "read differently alone than in a batch",
     LooksAtOtherSteps: "of all steps at once differ from those of one after another",
+    AveragesOtherThings: "and they aren't.*read memory.values in the place of memory.encoded.states",
     SharesCoverage: "a hypothesis is answered differently beside another one",
     GivesTheWrongSize: r"contexts and weights are \(4, 3, 8\)",
 }
@@ -473,6 +519,13 @@ class CountsPadding(Small):
         return Memory(Encoded(encoded.states, encoded.mask, encoded.lengths, mean), encoded.states)
 
 
+class BranchesFromTheFirst(Small):
+    """All hypotheses go on from one."""
+
+    def branch(self, tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        return super().branch(tokens, state, torch.zeros_like(parents), memory)
+
+
 class ForgetsItsWeights(RecurrentDecoder):
     """`cell`, `attention`, `hidden_size`, `layers`, `attention_layer`, `input_feeding`, `start`, `deep_output`,
     `dropout`, `embedding_dropout`, `residual`: attends when training, and not in search.
@@ -489,6 +542,7 @@ DECODERS = {
     MixesHypotheses: "other features alone than in a batch of 4",
     RepeatsTheWrongWay: "gets other features than alone",
     CountsPadding: "other features alone than in a batch of 4: the padding",
+    BranchesFromTheFirst: r"branch gives something else than step\(tokens",
     ForgetsItsWeights: "forward differs from stepping at step",
 }
 

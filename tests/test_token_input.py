@@ -16,14 +16,16 @@ from nmt.model.embeddings import TokenEmbedding
 from nmt.model.recurrent_decoder import RecurrentDecoder
 from nmt.model.token_input import TokenInput
 from nmt.model.token_table import BLOCK, TokenTable
+from nmt.options import Choice
 from nmt.products import plain
 
 
 @pytest.mark.parametrize("deep_output", [False, True])
 @pytest.mark.parametrize("fed_size", [0, 8])
 @pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("averaged", [True, False])
 def test_what_a_token_brings_is_its_part_of_the_whole_step(
-    monkeypatch: pytest.MonkeyPatch, named: bool, fed_size: int, deep_output: bool
+    monkeypatch: pytest.MonkeyPatch, averaged: bool, named: bool, fed_size: int, deep_output: bool
 ) -> None:
     if not named:
         monkeypatch.setattr(LSTMCell, "input_layer", lambda cell: None)
@@ -36,12 +38,17 @@ def test_what_a_token_brings_is_its_part_of_the_whole_step(
         input_feeding=fed_size > 0,
         deep_output=deep_output,
     ).double()
-    inputs = TokenInput(decoder.bottom, decoder.readout, fed_size)
+    readout = decoder.readout.apart(averaged=averaged)
+    inputs = TokenInput(decoder.bottom, readout.of_embedding, decoder.readout.embedded_size, fed_size)
     xs, h, context = (torch.randn(3, size, dtype=torch.float64) for size in (4, 8, 6))
     fed = tuple(torch.randn(3, size, dtype=torch.float64) for size in [fed_size] if size)
-    below, read = inputs.begin(inputs.project(xs), fed)
+    below, added = inputs.split(inputs.project(xs))
+    for features in fed:
+        below = inputs.feed(below, features)
     torch.testing.assert_close(below, decoder.bottom.project(torch.cat([xs, *fed], -1)))
-    torch.testing.assert_close(read(h, context), decoder.readout(h, context, xs))
+    mean = readout.of_value(context) if readout.of_value else context
+    assert (readout.of_value is not None) == averaged
+    torch.testing.assert_close(readout.features(h, mean, added), decoder.readout(h, context, xs))
 
 
 @pytest.mark.parametrize(
@@ -51,14 +58,18 @@ def test_what_a_token_brings_is_its_part_of_the_whole_step(
         {"input_feeding": True, "deep_output": True},
         {"layers": 2, "attention_layer": "first", "input_feeding": True},
         {"layers": 3, "residual": True},
+        {"cell": Choice("gru"), "input_feeding": True, "layers": 2},
+        {"cell": Choice("elman"), "attention": Choice("additive"), "input_feeding": True},
+        {"attention": Choice("none"), "deep_output": True},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("most", [1 << 20, 0])  # all tokens are kept, or one block of them
-def test_a_decoder_that_keeps_what_tokens_bring_takes_the_same_steps(
+def test_a_decoder_that_is_ready_for_search_takes_the_same_steps(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, object], most: int
 ) -> None:
     monkeypatch.setattr(token_table, "BYTES", most)
+    mixed = "attention_layer" not in options and options.get("attention") != Choice("none")
 
     def steps(keep: bool) -> list[Tensor]:
         torch.manual_seed(1)
@@ -66,10 +77,12 @@ def test_a_decoder_that_keeps_what_tokens_bring_takes_the_same_steps(
         decoder.prepare_weights(plain, keep)
         lengths = torch.tensor([4, 3])
         states = torch.randn(2, 4, 6)
-        memory = decoder.prepare(Encoded(states, mask_of(lengths, 4, states.device), lengths, states[:, 0]))
+        memory = decoder.prepare_search(Encoded(states, mask_of(lengths, 4, states.device), lengths, states[:, 0]))
+        assert (memory.products is not None) == (keep and mixed)
         state, features = decoder.initial_state(memory), []
-        for tokens in ([2, 89], [16, 40], [41, 2], [88, 15]):
-            step, state, _ = decoder.step(torch.tensor(tokens), state, memory)
+        rows = [(0, 0, 1, 1), (0, 0, 3, 2), (1, 0, 2, 3)]  # which those of two hypotheses a sentence go on from
+        for parents, tokens in zip(rows, ([2, 89, 16, 40], [41, 2, 88, 15], [5, 5, 89, 16]), strict=True):
+            step, state, _ = decoder.branch(torch.tensor(tokens), state, torch.tensor(parents), memory)
             features.append(step)
         return features
 

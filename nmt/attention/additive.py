@@ -18,6 +18,8 @@ class AdditiveAttention(Attention):
     `size`: of the network's hidden layer; the query's size where it isn't given.
     """
 
+    averages = True
+
     def __init__(self, query_size: int, key_size: int, *, size: Annotated[int, Field(gt=0)] | None = None) -> None:
         super().__init__(query_size, key_size, context_size=key_size)
         self.query = nn.Linear(query_size, size or query_size, bias=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ class Attention(nn.Module, ABC):
     `query_size` is the decoder's H, `key_size` the encoder's D. Keyword-only parameters of a subclass's constructor
     are the recipe's options. `context_size` is the size of what it reads: D, or 0 where it reads nothing.
     """
+
+    averages: ClassVar[bool] = False
+    """Whether contexts are ``weights @ memory.values``, and those are read for nothing else. Search then gives it
+    what a layer behind it makes of the values, so that the layer multiplies once a source position, not once a step."""
 
     def __init__(self, query_size: int, key_size: int, *, context_size: int) -> None:
         super().__init__()
@@ -68,7 +73,7 @@ def stepwise(attention: Attention, query: Tensor, memory: Memory) -> tuple[Tenso
 def read(scores: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
     """Scores ``[B, T, S]`` -> contexts ``[B, T, D]`` and weights ``[B, T, S]``, by a softmax over the tokens.
 
-    a = softmax(score), context = Σ_s a_s · state_s
+    a = softmax(score), context = Σ_s a_s · value_s, the values being the states
     """
     weights = torch.softmax(scores.masked_fill(memory.encoded.padding, float("-inf")), -1)
-    return weights @ memory.encoded.states, weights
+    return torch.bmm(weights, memory.values), weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from nmt.attention.attention import Attention, read
@@ -11,6 +12,8 @@ from nmt.errors import UserError
 
 class DotAttention(Attention):
     """The product of query and state (Luong et al. 2015, "dot"): score = qᵀ s. H and D must be equal."""
+
+    averages = True
 
     def __init__(self, query_size: int, key_size: int) -> None:
         if query_size != key_size:
@@ -26,4 +29,4 @@ class DotAttention(Attention):
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """As `Attention.forward`."""
-        return read(query @ memory.keys.mT, memory)
+        return read(torch.bmm(query, memory.keys.mT), memory)

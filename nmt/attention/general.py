@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from nmt.attention.attention import Attention, read
@@ -10,6 +11,8 @@ from nmt.attention.memory import Encoded, Memory
 
 class GeneralAttention(Attention):
     """A bilinear score (Luong et al. 2015, "general"): score = qᵀ W s."""
+
+    averages = True
 
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__(query_size, key_size, context_size=key_size)
@@ -21,4 +24,4 @@ class GeneralAttention(Attention):
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """As `Attention.forward`."""
-        return read(query @ memory.keys.mT, memory)
+        return read(torch.bmm(query, memory.keys.mT), memory)

@@ -54,9 +54,17 @@ class Memory:
     encoded: Encoded
     keys: Tensor
     """``[B, S, A]``"""
+    products: Tensor | None = None
+    """``[B, S, C]``: what search has in the place of the states for an attention that `averages`."""
+
+    @property
+    def values(self) -> Tensor:
+        """``[B, S, C]``, what contexts are means of: the states ``[B, S, D]``, unless there are products of them."""
+        return self.encoded.states if self.products is None else self.products
 
     def select(self, rows: Tensor, multiple: int = 1) -> Memory:
         """The memory of the sentences at the indices `rows`, as `Encoded.select`."""
         encoded = self.encoded.select(rows, multiple)
-        size = encoded.mask.shape[1]
-        return Memory(encoded, self.keys[:, :size].index_select(0, rows.to(self.keys.device)))
+        size, index = encoded.mask.shape[1], rows.to(self.keys.device)
+        products = None if self.products is None else self.products[:, :size].index_select(0, index)
+        return Memory(encoded, self.keys[:, :size].index_select(0, index), products)

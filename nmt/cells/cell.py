@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nmt.cells import engines
+from nmt.cells.branching import Branch, Branching, fed_apart, of_parents
+from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State
-from nmt.products import Prepare
+from nmt.products import Prepare, Recurrences
 
 
 class Cell(nn.Module, ABC):
     """One step of a recurrence.
 
-    An author writes the constructor and `step`; then, where it pays, `project` (with `input_layer`), `noise` and
-    `unroll`. Direction, depth, residuals, dropout between layers, padding, beams and checkpoints are the framework's
-    business.
+    An author writes the constructor and `step`; then, where it pays, `project` (with `input_layer`), `noise`, `unroll`
+    and `branching`. Direction, depth, residuals, dropout between layers, padding, beams and checkpoints are the
+    framework's business.
 
     Rules: a row's result depends on that row alone; `step` changes none of its inputs, branches on no value and
     knows neither the time nor the length; shapes and types of the state never change; `project` treats positions
@@ -63,11 +66,18 @@ class Cell(nn.Module, ABC):
         """
         return ()
 
-    def prepare(self, prepare: Prepare) -> None:
-        """Be made ready for translating; the weights won't change any more.
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        """How hypotheses go on from the rows of a state in search: ``step(projected + of_fed fed, state[parents])``.
 
-        Each nn.Linear is prepared without the cell's help. Override it for a faster `forward`, never a different one.
+        Asked for once, when the weights won't change any more. `of_fed` ``[G, F]`` are the columns of `input_layer`
+        that belong to what rows are fed, or None. Override it to compute once for each row what its hypotheses
+        share, as the cells of this package do with R h; never to be different.
         """
+
+        def branch(state: State, parents: Tensor, fed: State) -> Branch:
+            return partial(self.step, state=of_parents(state, parents))
+
+        return fed_apart(branch, of_fed, how)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One whole step: ``[B, I]`` and the state -> output ``[B, H]`` and the next state."""
@@ -87,6 +97,12 @@ class Cell(nn.Module, ABC):
         Override it to be faster; never to be different: the plain loop is the reference.
         """
         return engines.by_steps(self, xs, lengths, state)
+
+    def reading(self, how: Recurrences) -> Reading | None:
+        """For translating, when the weights won't change any more: the outputs along time by a kernel of its own that
+        gives a sentence the same bits in any batch; None where there is none, and it goes step by step.
+        """
+        return None
 
     @classmethod
     def unrolls_itself(cls) -> bool:

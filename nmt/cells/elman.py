@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from nmt.activations import tanh
 from nmt.cells import engines
+from nmt.cells.branching import Branch, Branching, joined
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
+from nmt.products import Prepare
 
 
 class ElmanCell(Cell):
@@ -40,7 +42,21 @@ class ElmanCell(Cell):
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, H]`` and (h,) -> h' and (h',)."""
         (h,) = state
-        total = projected + self.recurrent(h)
+        return self._bent(projected + self.recurrent(h))
+
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        """As `Cell.branching`."""
+        product = joined(self.recurrent.weight, of_fed, how)
+
+        def branch(state: State, parents: Tensor, fed: State) -> Branch:
+            (h,) = state
+            added = product(h, fed).index_select(0, parents)
+            return lambda projected: self._bent(projected + added)
+
+        return branch
+
+    def _bent(self, total: Tensor) -> tuple[Tensor, State]:
+        """``[B, H]`` before f -> h' and (h',)."""
         h = tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
         return h, (h,)
 

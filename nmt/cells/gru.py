@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from nmt.activations import tanh
 from nmt.cells import engines
+from nmt.cells.branching import Branch, Branching, fed_apart
 from nmt.cells.cell import Cell
 from nmt.cells.state import Noise, State
+from nmt.products import Prepare
 
 
 class GRUCell(Cell):
@@ -39,8 +41,23 @@ class GRUCell(Cell):
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """``[B, 3H]`` and (h,) -> h' and (h',)."""
         (h,) = state
+        return self._gated(projected, self.recurrent(h), h)
+
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        """As `Cell.branching`."""
+        product = how(self.recurrent.weight, self.recurrent.bias)
+
+        def branch(state: State, parents: Tensor, fed: State) -> Branch:
+            (h,) = state
+            recurrent, h = product(h).index_select(0, parents), h.index_select(0, parents)
+            return lambda projected: self._gated(projected, recurrent, h)
+
+        return fed_apart(branch, of_fed, how)
+
+    def _gated(self, projected: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, State]:
+        """W x + b and R h + d ``[B, 3H]``, and h -> h' and (h',)."""
         x_r, x_z, x_n = projected.chunk(3, -1)
-        h_r, h_z, h_n = self.recurrent(h).chunk(3, -1)
+        h_r, h_z, h_n = recurrent.chunk(3, -1)
         r = torch.sigmoid(x_r + h_r)
         z = torch.sigmoid(x_z + h_z)
         n = tanh(x_n + r * h_n)

@@ -11,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.cells.branching import Branch, Branching
 from nmt.cells.cell import Cell
-from nmt.cells.engines import Unroll, at_last, reverse
+from nmt.cells.engines import Unroll, at_last, cleared, reverse
+from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State
+from nmt.products import Prepare, Recurrences
 
 
 class Layer(nn.Module, ABC):
@@ -36,10 +39,18 @@ class OneWay(Layer):
         super().__init__(cell.hidden_size)
         self.cell = cell
         self._unroll = unroll
+        self._read: Reading | None = None
+
+    def prepare(self, how: Recurrences) -> None:
+        """Be made ready for translating; the weights won't change any more."""
+        self._read = self.cell.reading(how)
 
     def forward(self, xs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `Layer.forward`."""
-        ys, _ = self._unroll(self.cell, xs, lengths, self.cell.initial_state(xs.shape[0]))
+        if self._read is None:
+            ys, _ = self._unroll(self.cell, xs, lengths, self.cell.initial_state(xs.shape[0]))
+        else:
+            ys = cleared(self._read(cleared(xs, lengths)), lengths)
         return ys, at_last(ys, lengths)
 
 
@@ -118,16 +129,27 @@ class CellStack(Cell):
         bottom = self._bottom()
 
         def run(cell: Cell, x: Tensor, part: State) -> tuple[Tensor, State]:
-            mask = next(masks, ())
-            if cell is bottom:
-                return cell.step(x, part, mask)
-            return cell.step(cell.project(x), part, mask) if mask else cell(x, part)
+            return cell.step(x if cell is bottom else cell.project(x), part, next(masks, ()))
 
         return self._climb(projected, state, run)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One whole step of each cell, for decoding."""
-        return self._climb(x, state, lambda cell, below, part: cell(below, part))
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        """Each cell's own; the bottom one is fed."""
+        bottom = self._bottom()
+        branchings = {cell: cell.branching(how, of_fed if cell is bottom else None) for cell, _ in self._each()}
+
+        def branch(state: State, parents: Tensor, fed: State) -> Branch:
+            branches = {
+                cell: branchings[cell](state[part], parents, fed if cell is bottom else ())
+                for cell, part in self._each()
+            }
+
+            def run(cell: Cell, x: Tensor, _: State) -> tuple[Tensor, State]:
+                return branches[cell](x if cell is bottom else cell.project(x))
+
+            return lambda projected: self._climb(projected, state, run)
+
+        return branch
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, one cell after the other."""

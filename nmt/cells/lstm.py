@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from nmt.activations import tanh
+from nmt.cells.branching import Branch, Branching, joined
 from nmt.cells.cell import Cell
 from nmt.cells.engines import fused
+from nmt.cells.packed import Reading, packed_lstm
 from nmt.cells.padding import all_full, cleared, mask_of
 from nmt.cells.state import Noise, State
-from nmt.products import Prepare, Product
+from nmt.products import Prepare, Recurrences
 
 HOLD = 1e4
 """What closes or opens a gate for good, whatever else it is given; also in half precision."""
@@ -35,8 +37,6 @@ class LSTMCell(Cell):
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         nn.init.zeros_(self.input.bias)
         nn.init.constant_(self.input.bias[hidden_size : 2 * hidden_size], forget_bias)
-        self._prepare: Prepare | None = None
-        self._both: Product | None = None
 
     def project(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., 4H]``: W x + b of i, f, g and o."""
@@ -52,19 +52,16 @@ class LSTMCell(Cell):
         h, c = state
         return self._gated(projected + self.recurrent(h), c)
 
-    def prepare(self, prepare: Prepare) -> None:
-        """A whole step multiplies by [W R] at once."""
-        self._prepare = prepare
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        """As `Cell.branching`."""
+        product = joined(self.recurrent.weight, of_fed, how)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `Cell.forward`; where prepared, by one product [W R] [x; h] + b."""
-        if self._prepare is None:
-            return super().forward(x, state)
-        if self._both is None:
-            weight = torch.cat([self.input.weight, self.recurrent.weight], 1)
-            self._both = self._prepare(weight, self.input.bias)
-        h, c = state
-        return self._gated(self._both(torch.cat([x, h], -1)), c)
+        def branch(state: State, parents: Tensor, fed: State) -> Branch:
+            h, c = state
+            added, c = product(h, fed).index_select(0, parents), c.index_select(0, parents)
+            return lambda projected: self._gated(projected + added, c)
+
+        return branch
 
     def _gated(self, gates: Tensor, c: Tensor) -> tuple[Tensor, State]:
         """``[B, 4H]`` before σ and tanh, and c -> h' and (h', c')."""
@@ -91,3 +88,7 @@ class LSTMCell(Cell):
             return ys, (h, c)
 
         return fused(kernel, xs, lengths, state)
+
+    def reading(self, how: Recurrences) -> Reading:
+        """As `Cell.reading`, by oneDNN."""
+        return packed_lstm(self.input.weight, self.recurrent.weight, self.input.bias, how)

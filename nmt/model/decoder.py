@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded, Memory
+from nmt.cells.branching import of_parents
 from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.state import Noise, State, at_step
@@ -47,6 +48,10 @@ class Decoder(nn.Module, ABC):
     def prepare(self, encoded: Encoded) -> Memory:
         """What all steps read of the source, made once a sentence."""
 
+    def prepare_search(self, encoded: Encoded) -> Memory:
+        """As `prepare`, for the steps of search alone, which are `branch`."""
+        return self.prepare(encoded)
+
     @abstractmethod
     def initial_state(self, memory: Memory) -> State:
         """The state before the first token, a row for each of the B sentences."""
@@ -57,6 +62,14 @@ class Decoder(nn.Module, ABC):
 
         `noise` are the masks of this step; ``()`` in search.
         """
+
+    def branch(self, tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        """A step of R hypotheses in search, which go on from the rows `parents` ``[R]`` of a state ``[U, ...]``:
+        ``step(tokens, state[parents], memory)``.
+
+        Override it to compute once for each row what its hypotheses share; never to be different.
+        """
+        return self.step(tokens, of_parents(state, parents), memory)
 
     @abstractmethod
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nmt.activations import tanh
 from nmt.products import Prepare, Product, plain
+
+
+class Parts(NamedTuple):
+    """A readout in parts, for what is computed before its step."""
+
+    of_embedding: Product | None
+    """Of x ``[..., E]``, to what it adds before tanh, ``[..., H]``; None where x isn't read."""
+    of_value: Product | None
+    """Of an attention's values ``[..., D]``, to what their mean adds before tanh, ``[..., H]``; None where the context
+    itself is read, or none."""
+    features: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Of h, the mean of values or the context, and what x adds (ignored where x isn't read)."""
 
 
 class Readout(nn.Module):
@@ -34,19 +47,24 @@ class Readout(nn.Module):
         parts = [h, *([context] if self._reads_context else []), *([x] if self._embedding_size else [])]
         return tanh(self.mix(torch.cat(parts, -1)))
 
-    def apart(self, how: Prepare = plain) -> tuple[Product | None, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-        """`forward` in two functions: of all steps' x ``[..., E]``, to what they add before tanh, ``[..., H]``, or None
-        where x isn't read; and then of h, context and that, which is ignored there.
-        """
-        mix = self.mix
-        if mix is None or not self._embedding_size:
-            return None, self
-        size = mix.weight.shape[1] - self._embedding_size
-        rest, embedding = mix.weight.split([size, self._embedding_size], 1)
-        of_rest, of_embedding = how(rest, None), how(embedding, mix.bias)
+    def apart(self, how: Prepare = plain, *, averaged: bool = False) -> Parts:
+        """`forward` in parts; the context's is apart where it is `averaged`: a mean of values."""
+        mix, averaged = self.mix, averaged and self._reads_context
+        if mix is None or not (self._embedding_size or averaged):
+            return Parts(None, None, self)
+        rest_size = mix.weight.shape[1] - self._embedding_size
+        rest, embedding = mix.weight.split([rest_size, self._embedding_size], 1)
+        of_embedding = how(embedding, mix.bias) if self._embedding_size else None
+        bias = None if of_embedding else mix.bias
+        size = rest.shape[0] if averaged else rest_size
+        of_value = how(rest[:, size:], None) if averaged else None
+        of_rest = how(rest[:, :size], bias)
 
         def features(h: Tensor, context: Tensor, added: Tensor) -> Tensor:
-            read = torch.cat([h, context], -1) if self._reads_context else h
-            return tanh(added + of_rest(read))
+            if averaged:
+                total = of_rest(h) + context
+            else:
+                total = of_rest(torch.cat([h, context], -1) if self._reads_context else h)
+            return tanh(total if of_embedding is None else added + total)
 
-        return of_embedding, features
+        return Parts(of_embedding, of_value, features)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal, cast
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from nmt.attention.attention import Attention
 from nmt.attention.memory import Encoded, Memory
+from nmt.cells.branching import Branch, Branching, of_parents
 from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.layers import CellStack
@@ -20,13 +23,27 @@ from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
 from nmt.model.feeding import Feeding
-from nmt.model.readout import Readout
+from nmt.model.readout import Parts, Readout
 from nmt.model.start import Start
-from nmt.model.token_input import Read, TokenInput
+from nmt.model.token_input import TokenInput
 from nmt.model.token_table import TokenTable
 from nmt.options import AttentionChoice, CellChoice, Choice
-from nmt.products import Prepare
+from nmt.products import Prepare, plain
 from nmt.registry import ATTENTION, CELL
+
+Read = Callable[[Tensor, Tensor], Tensor]
+"""The top output ``[R, H]`` and the context ``[R, D]`` -> features ``[R, H]`` before dropout."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a decoder's weights are made into for search."""
+
+    inputs: TokenInput
+    table: TokenTable
+    readout: Parts
+    bottom: Branching
+    top: Branching | None
 
 
 class RecurrentDecoder(Decoder):
@@ -81,7 +98,7 @@ class RecurrentDecoder(Decoder):
         _expect_it_sees_the_source(self.attention, self.start)
         context_size = self.attention.context_size if self.top is None or deep_output else 0
         self.readout = Readout(hidden_size, context_size, embedding.size if deep_output else 0)
-        self._kept: tuple[TokenInput, TokenTable] | None = None
+        self._ready: _Ready | None = None
 
     def recurrences(self) -> Mapping[str, type[Cell]]:
         """The cell of each layer; with input feeding, whole steps."""
@@ -92,6 +109,12 @@ class RecurrentDecoder(Decoder):
     def prepare(self, encoded: Encoded) -> Memory:
         """The attention's keys."""
         return self.attention.prepare(encoded)
+
+    def prepare_search(self, encoded: Encoded) -> Memory:
+        """As `Decoder.prepare_search`: with what the readout makes of the values, where the context is their mean."""
+        memory = self.prepare(encoded)
+        of_value = self._ready.readout.of_value if self._ready else None
+        return memory if of_value is None else replace(memory, products=of_value(memory.values))
 
     def noise(self, rows: int, steps: int) -> Noise:
         """The bottom stack's and the top stack's."""
@@ -107,46 +130,58 @@ class RecurrentDecoder(Decoder):
     def prepare_weights(self, how: Prepare, keep: bool) -> None:
         """As `Decoder.prepare_weights`; kept is what tokens bring to steps, where the first cell names its layer."""
         super().prepare_weights(how, keep)
-        if keep and self.bottom.input_layer() is not None:
-            inputs = TokenInput(self.bottom, self.readout, self._fed_size, how)
-            embedding = self.embedding
-            self._kept = inputs, TokenTable(lambda tokens: inputs.project(embedding(tokens)), embedding.vocab_size)
+        if not keep or self.bottom.input_layer() is None:
+            return
+        readout = self.readout.apart(how, averaged=self.attention.averages and self.top is None)
+        inputs = self._token_input(readout, how)
+        table = TokenTable(lambda tokens: inputs.project(self.embedding(tokens)), self.embedding.vocab_size)
+        bottom = self.bottom.branching(how, inputs.of_fed)
+        self._ready = _Ready(inputs, table, readout, bottom, self.top.branching(how) if self.top else None)
 
     def step(self, tokens: Tensor, state: State, memory: Memory, noise: Noise = ()) -> Decoded:
         """As `Decoder.step`."""
-        if self._kept is not None:
-            inputs, table = self._kept
-            return self._advance(inputs, table(tokens), state, memory, noise)
         x = self._embed(tokens)  # [R, E]
-        bottom, _, _, fed = self._parts(state)
-        below = torch.cat([x, *fed], -1)
-        if noise:
-            h, bottom = self.bottom.step(self.bottom.project(below), bottom, cast(Noise, noise[0]))
-        else:  # as in search, where a cell may have a faster way for a whole step
-            h, bottom = self.bottom(below, bottom)
-        return self._finish(h, bottom, state, memory, noise, lambda h, context: self.readout(h, context, x))
+        *_, fed = self._parts(state)
+        below = self.bottom.project(torch.cat([x, *fed], -1))
+        return self._advance(below, state, memory, noise, lambda h, context: self.readout(h, context, x))
 
-    def _advance(self, inputs: TokenInput, brought: Tensor, state: State, memory: Memory, noise: Noise) -> Decoded:
-        """A step from what the token brings to it, ``[R, G]``, on."""
-        bottom_noise, _ = cast(tuple[Noise, Noise], noise) or ((), ())
-        bottom, _, _, fed = self._parts(state)
-        below, read = inputs.begin(brought, fed)
+    def branch(self, tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        """As `Decoder.branch`: what a state brings is computed once a row, what a token brings once."""
+        ready = self._ready
+        if ready is None:
+            return super().branch(tokens, state, parents, memory)
+        bottom, top, attended, fed = self._parts(state)
+        below, added = ready.inputs.split(ready.table(tokens))
+        h, bottom = ready.bottom(bottom, parents, fed)(below)
+        above = ready.top(top, parents, ()) if ready.top else None
+
+        def read(h: Tensor, context: Tensor) -> Tensor:
+            return ready.readout.features(h, context, added)
+
+        return self._finish(h, bottom, of_parents(attended, parents), memory, above, read)
+
+    def _advance(self, below: Tensor, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
+        """A step from the bottom stack's projected input ``[R, G]`` on."""
+        bottom_noise, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
+        bottom, top, attended, _ = self._parts(state)
         h, bottom = self.bottom.step(below, bottom, bottom_noise)
-        return self._finish(h, bottom, state, memory, noise, read)
+        above = partial(self.top.step, state=top, noise=top_noise) if self.top else None
+        return self._finish(h, bottom, attended, memory, above, read)
 
-    def _finish(self, h: Tensor, bottom: State, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
-        """A step, from the bottom stack's output ``[R, H]`` and its next state on."""
-        _, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
-        _, top, attended, fed = self._parts(state)
+    def _finish(
+        self, h: Tensor, bottom: State, attended: State, memory: Memory, above: Branch | None, read: Read
+    ) -> Decoded:
+        """A step from the bottom stack's output ``[R, H]`` and its next state on; `above` is the top stack's."""
         query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
         context, weights, attended = self.attention.step(query, attended, memory)
         context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
-        if self.top is not None:
+        top: State = ()
+        if self.top is not None and above is not None:
             h = F.dropout(h, self._dropout, self.training)
-            below = torch.cat([h, context], -1)
-            h, top = self.top.step(self.top.project(below), top, top_noise) if noise else self.top(below, top)
+            h, top = above(self.top.project(torch.cat([h, context], -1)))
         features = F.dropout(read(h, context), self._dropout, self.training)
-        return Decoded(features, (*bottom, *top, *attended, *((features,) if fed else ())), weights)
+        fed = (features,) if self._fed_size else ()
+        return Decoded(features, (*bottom, *top, *attended, *fed), weights)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         """As `Decoder.forward`: a layer at a time over all steps; with input feeding, step after step of all layers."""
@@ -167,12 +202,18 @@ class RecurrentDecoder(Decoder):
 
     def _feeding(self, memory: Memory) -> Feeding:
         """The steps over one batch's memory as a recurrence."""
-        inputs = TokenInput(self.bottom, self.readout, self._fed_size)
+        readout = self.readout.apart()
+        inputs = self._token_input(readout)
 
-        def advance(brought: Tensor, state: State, noise: Noise) -> Decoded:
-            return self._advance(inputs, brought, state, memory, noise)
+        def advance(projected: Tensor, state: State, noise: Noise) -> Decoded:
+            below, added = inputs.split(projected)
+            below = inputs.feed(below, self._parts(state)[-1][0])
+            return self._advance(below, state, memory, noise, lambda h, context: readout.features(h, context, added))
 
         return Feeding(self.bottom, self.features_size, inputs, self.noise, advance)
+
+    def _token_input(self, readout: Parts, how: Prepare = plain) -> TokenInput:
+        return TokenInput(self.bottom, readout.of_embedding, self.readout.embedded_size, self._fed_size, how)
 
     def _parts(self, state: State) -> tuple[State, State, State, State]:
         """The state of the bottom stack, of the top stack, of the attention, and the features fed back."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from nmt.attention.memory import WIDTH, Encoded, Memory
+from nmt.cells.branching import of_parents
 from nmt.cells.state import State
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
@@ -35,7 +37,9 @@ class _Live:
     sentences: list[Sentence]
     memory: Memory
     state: State
-    """Rows ``[N · W]``, those of a sentence together."""
+    """Rows ``[U]``: of the hypotheses that others go on from, those of a sentence together."""
+    parents: Tensor
+    """``[N · W]``, which of the U rows each hypothesis goes on from."""
     tokens: Tensor
     """``[N · W]``, the last of each hypothesis."""
     log_p: Tensor
@@ -68,7 +72,7 @@ class _Search:
 
     def start(self, encoded: Encoded, sentences: list[Sentence]) -> _Live:
         encoded = encoded.widened()
-        memory = self._decoder.prepare(encoded)
+        memory = self._decoder.prepare_search(encoded)
         device, rows = encoded.states.device, len(sentences)
         self._banned = self._banned.to(device)
         begin, places = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
@@ -77,11 +81,11 @@ class _Search:
         if self._limits is not None:
             barred = torch.zeros(self._limits.own.shape).masked_fill_(~self._limits.own, float("-inf")).to(log_p)
         state = self._decoder.initial_state(memory)
-        return _Live(sentences, memory, state, begin, log_p, places, places[:, None], barred)
+        return _Live(sentences, memory, state, places, begin, log_p, places, places[:, None], barred)
 
     def advance(self, live: _Live, length: int) -> _Live | None:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
-        decoded = self._decoder.step(live.tokens, live.state, live.memory)
+        decoded = self._decoder.branch(live.tokens, live.state, live.parents, live.memory)
         following = self._following(live, decoded.features, length)
         found = best(following, live.row_of, live.log_p, self._width)
         if self._token_of is not None:
@@ -112,43 +116,50 @@ class _Search:
         return log_p
 
     def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Continuations]]) -> _Live:
-        """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is.
-
-        All beams are as wide as the widest that there may be, so that what a decoder computes of a hypothesis
-        doesn't depend on how many there are beside it.
-        """
+        """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is."""
         width, device = live.log_p.shape[1], live.log_p.device
-        index: list[int] = []
-        tokens: list[int] = []
-        log_p: list[float] = []
-        places: list[int] = []
-        row_of: list[int] = []
-        for row, beam in kept:
-            filled, empty = len(beam.tokens), self._width - len(beam.tokens)
-            row_of += [*range(len(places), len(places) + filled)] + [len(places)] * empty
-            places += range(len(tokens), len(tokens) + filled)
-            index += [row * width + parent for parent in beam.parents] + [row * width] * empty
-            tokens += beam.tokens + [self._marks.end] * empty
-            log_p += beam.log_p + [-math.inf] * empty
-        size = len(index)
-        numbers = torch.tensor(index + tokens + row_of + places, device=device)  # at once: on a GPU it is a transfer
-        parents, last, rows, filled_places = numbers.split([size, size, size, len(places)])
+        parts = self._numbers(width, kept)
+        numbers = torch.tensor([*chain(*parts)], device=device)  # at once: on a GPU it is a transfer
+        rows, parents, tokens, row_of, places = numbers.split([len(part) for part in parts])
+        log_p = [beam.log_p + [-math.inf] * (self._width - len(beam.log_p)) for _, beam in kept]
         sentences, memory, barred = live.sentences, live.memory, live.barred
         if len(kept) < len(sentences):
             going = torch.tensor([row for row, _ in kept])
             sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
             barred = None if barred is None else barred.index_select(0, going.to(device))
-        shape = len(kept), self._width
         return _Live(
             sentences=sentences,
             memory=memory,
-            state=tuple(tensor.index_select(0, parents) for tensor in state),
-            tokens=last,
-            log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device).view(shape),
-            places=filled_places,
-            row_of=rows.view(shape),
+            state=of_parents(state, rows),
+            parents=parents,
+            tokens=tokens,
+            log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device),
+            places=places,
+            row_of=row_of.view(len(kept), self._width),
             barred=barred,
         )
+
+    def _numbers(self, width: int, kept: list[tuple[int, Continuations]]) -> tuple[list[int], ...]:
+        """Of beams that were `width` wide: the rows that are gone on from, each once; then of every place its parent
+        among these, its token and its row of logits; and the places that are filled.
+
+        All beams are as wide as the widest that there may be, so that what a decoder computes of a hypothesis
+        doesn't depend on how many there are beside it.
+        """
+        rows: list[int] = []
+        parents: list[int] = []
+        tokens: list[int] = []
+        row_of: list[int] = []
+        places: list[int] = []
+        for row, beam in kept:
+            filled, empty = len(beam.tokens), self._width - len(beam.tokens)
+            row_of += [*range(len(places), len(places) + filled)] + [len(places)] * empty
+            places += range(len(tokens), len(tokens) + filled)
+            tokens += beam.tokens + [self._marks.end] * empty
+            new = {parent: index for index, parent in enumerate(dict.fromkeys(beam.parents), len(rows))}
+            parents += [new[parent] for parent in beam.parents] + [len(rows)] * empty
+            rows += [row * width + parent for parent in new]
+        return rows, parents, tokens, row_of, places
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -173,6 +174,22 @@ def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
     )
 
 
+def its_contexts_are_means_of_the_values_where_it_says_so(subject: Subject) -> None:
+    """Search puts products of the states in the values' place."""
+    attention = subject.make()
+    if not attention.averages:
+        return
+    memory = attention.prepare(some_source())
+    _, expected = stepwise(attention, some_queries(), memory)
+    values = random(ROWS, SOURCE_STEPS, SIZE + 1, seed=9)
+    contexts, weights = stepwise(attention, some_queries(), replace(memory, products=values))
+    expect(
+        same(weights, expected) and same(contexts, weights @ values),
+        "averages says that contexts are weights @ memory.values, and they aren't, or the weights depend on the values",
+        "read memory.values in the place of memory.encoded.states, for contexts alone, or leave averages out",
+    )
+
+
 def its_gradients_are_right(subject: Subject) -> None:
     """Against finite differences."""
     attention = subject.make()
@@ -195,5 +212,6 @@ ATTENTION_CHECKS: tuple[Callable[[Subject], None], ...] = (
     all_steps_at_once_equal_one_after_another,
     a_hypothesis_depends_on_itself_alone,
     a_step_changes_none_of_its_inputs,
+    its_contexts_are_means_of_the_values_where_it_says_so,
     its_gradients_are_right,
 )

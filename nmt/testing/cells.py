@@ -194,7 +194,7 @@ def its_input_layer_is_all_that_project_is(subject: Subject) -> None:
 
 
 def a_whole_step_is_project_and_step(subject: Subject) -> None:
-    """Search and, in stacks, training with input feeding call either, so gradients must agree, too."""
+    """Whoever calls a cell gets what the framework gets, gradients too."""
     cell = subject.make()
     given = [tensor.detach().requires_grad_() for tensor in (some_input()[:, 0], *some_state(cell))]
     x, state = given[0], tuple(given[1:])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells import engines
+from nmt.cells.branching import of_parents
 from nmt.cells.state import State
 from nmt.model.decoder import Decoder
 from nmt.model.embeddings import TokenEmbedding
@@ -160,6 +161,22 @@ def hypotheses_are_reordered_by_their_state(subject: Subject) -> None:
     )
 
 
+def hypotheses_go_on_as_steps_of_their_parents(subject: Subject) -> None:
+    """Whatever is computed once for all that go on from one row."""
+    decoder: Decoder = subject.make()
+    memory = decoder.prepare_search(some_source())
+    tokens, state = beams(decoder, memory, 2)
+    parents = torch.arange(2 * ROWS) // 2 * 2  # the first of each sentence's
+    expected = decoder.step(tokens, of_parents(state, parents), memory)
+    found = decoder.branch(tokens, state, parents, memory)
+    pairs = zip((*found.state, found.features), (*expected.state, expected.features), strict=True)
+    expect(
+        all(same(one, other) for one, other in pairs),
+        "branch gives something else than step(tokens, state[parents], memory)",
+        "make it equal to that, or don't override it",
+    )
+
+
 def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
     """Beams share tensors."""
     decoder, memory = ready(subject)
@@ -207,6 +224,7 @@ DECODER_CHECKS: tuple[Callable[[Subject], None], ...] = (
     a_sentence_is_the_same_alone_and_in_any_batch,
     a_hypothesis_depends_on_itself_alone,
     hypotheses_are_reordered_by_their_state,
+    hypotheses_go_on_as_steps_of_their_parents,
     a_step_changes_none_of_its_inputs,
     every_engine_gives_the_same,
     its_gradients_are_right,

@@ -14,12 +14,14 @@ from nmt.testing.contract import Check, ContractError, named_checks
 from nmt.testing.corpora import corpus_checks
 from nmt.testing.decoders import decoder_checks
 from nmt.testing.encoders import encoder_checks
+from nmt.testing.readiness import READY_CHECKS
 from nmt.testing.unrolling import UNROLL_CHECKS
 
 
 def cell_checks(component: type, options: Mapping[str, object]) -> list[Check]:
     """Every promise of a cell, the plainest first."""
-    functions = (its_options_are_named_annotated_and_described, *STEP_CHECKS, *UNROLL_CHECKS, *MODULE_CHECKS)
+    its_options = its_options_are_named_annotated_and_described
+    functions = (its_options, *STEP_CHECKS, *UNROLL_CHECKS, *READY_CHECKS, *MODULE_CHECKS)
     return named_checks(cell_subject(component, options), functions)
 
 

@@ -32,6 +32,9 @@ MAX_BYTES = 1 << 27
 MAX_NBEST = 512
 """More segmentations than that sentencepiece doesn't list."""
 
+FEW = 64
+"""Texts that no thread is started for."""
+
 MANY = 256
 """Texts that more than one thread is used for."""
 
@@ -114,8 +117,10 @@ class Tokenizer:
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, as `encode`; on all cores where there are many, for starting threads takes longer
-        than encoding a few."""
+        """Token ids of each text, as `encode`; on all cores where there are many, for starting threads, or one, takes
+        longer than encoding a few."""
+        if len(texts) < FEW:
+            return [self.encode(text) for text in texts]
         ids: list[list[int]] = self._processor.EncodeAsIds(list(texts), num_threads=1 if len(texts) < MANY else -1)
         return ids
 

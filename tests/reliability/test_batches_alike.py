@@ -57,7 +57,7 @@ def translator_with(component: str, dtype: torch.dtype) -> Translator:
     )
     model = small_model(recipe).to(dtype)
     if dtype is torch.float32:
-        prepare(model, prepare_for("fp32", CPU, threads=1), keep=True)
+        prepare(model, prepare_for("fp32", CPU, threads=1))
     return Translator(model, tokenizers(), recipe.search, CPU, prepared=dtype is torch.float32)
 
 

@@ -34,6 +34,8 @@ class CoverageAttention(Attention):
     Good against leaving source words out and translating them twice; a step waits for the one before it.
     """
 
+    averages = True
+
     def __init__(
         self,
         query_size: int,

@@ -27,6 +27,8 @@ class LocalAttention(Attention):
     work here: scores are made for all positions at once and those outside the window are set aside.
     """
 
+    averages = True
+
     def __init__(
         self,
         query_size: int,
@@ -103,4 +105,4 @@ def _positions(memory: Memory) -> Tensor:
 
 def _contexts(weights: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
     weights = weights.to(memory.encoded.states.dtype)
-    return weights @ memory.encoded.states, weights
+    return weights @ memory.values, weights

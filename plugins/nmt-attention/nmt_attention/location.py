@@ -29,6 +29,8 @@ class LocationAttention(Attention):
     close languages) and where the same words come again; a step waits for the one before it.
     """
 
+    averages = True
+
     def __init__(
         self,
         query_size: int,

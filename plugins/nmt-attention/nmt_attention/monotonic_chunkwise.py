@@ -33,6 +33,8 @@ class MonotonicChunkwiseAttention(Attention):
     more. Good for sources in the target's order; elsewhere chunks must span what is reordered.
     """
 
+    averages = True
+
     def __init__(
         self,
         query_size: int,
@@ -107,7 +109,7 @@ class MonotonicChunkwiseAttention(Attention):
             u = self.look(query, memory.keys[..., self.stop.size :]).to(places.dtype)
             weights = _over_chunks(places, u, self._chunk)
         weights = weights.to(memory.encoded.states.dtype)
-        return weights @ memory.encoded.states, weights
+        return weights @ memory.values, weights
 
 
 def _over_chunks(places: Tensor, scores: Tensor, width: int) -> Tensor:

@@ -22,6 +22,8 @@ class NormedAdditiveAttention(Attention):
     with less care for the learning rate: g alone makes the weights sharper.
     """
 
+    averages = True
+
     def __init__(self, query_size: int, key_size: int, *, size: Annotated[int, Field(gt=0)] | None = None) -> None:
         super().__init__(query_size, key_size, context_size=key_size)
         self.network = NormedNetwork(query_size, key_size, size or query_size)

@@ -19,6 +19,8 @@ class ScaledDotAttention(Attention):
     1: for them plain dot may learn sooner.
     """
 
+    averages = True
+
     def __init__(self, query_size: int, key_size: int) -> None:
         if query_size != key_size:
             raise UserError(

@@ -18,6 +18,8 @@ class ScaledGeneralAttention(Attention):
     How sharp the weights are is one number, which learns faster than all of W together. Good where general is.
     """
 
+    averages = True
+
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__(query_size, key_size, context_size=key_size)
         self.key = nn.Linear(key_size, query_size, bias=False)
