@@ -83,13 +83,15 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
         return Preparation(frozen)
     if device.type != "cpu":
         raise UserError(f"precision {precision} is for processors, not for {device.type}", "use fp32")
-    if precision == "bf16" and not (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    has_bf16 = onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if precision == "bf16" and not has_bf16:
         raise UserError("precision bf16: this processor has no bf16 instructions", "use fp32")
     # Without VNNI, pairs of products are added up in 16 bits, where they overflow.
     if precision == "int8" and not (onednn and torch.cpu._is_vnni_supported()):
         raise UserError("precision int8: this processor has no VNNI instructions", "use fp32")
     layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
-    recurrences = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": None}[precision]
+    # There is none in int8; bf16 is as good, and faster than steps.
+    recurrences = torch.float32 if precision == "fp32" else torch.bfloat16 if has_bf16 else None
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
         product = layout(weight.detach(), None if bias is None else bias.detach())

@@ -14,7 +14,7 @@ from nmt.errors import RunError
 from nmt.model.decoder import Decoded
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
-from nmt.search.beam import Limits, beam_search
+from nmt.search.beam import TOGETHER, Limits, beam_search
 from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
 from nmt.search.scoring import score
@@ -160,10 +160,11 @@ def test_a_hypothesis_that_several_go_on_from_is_there_once(monkeypatch: pytest.
 
     def watched(tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
         nonlocal shared
-        rows = len(state[0])
-        assert parents.unique().tolist() == list(range(rows))
+        followed = len(parents.unique())
+        assert parents.unique().tolist() == list(range(followed))
+        assert len(state[0]) == (followed if followed <= TOGETHER else -(-followed // TOGETHER) * TOGETHER)
         assert len(tokens) == len(parents)
-        shared += len(parents) - rows
+        shared += len(parents) - followed
         return branch(tokens, state, parents, memory)
 
     monkeypatch.setattr(model.decoder, "branch", watched)

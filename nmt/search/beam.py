@@ -19,6 +19,9 @@ from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.sentence import Sentence
 
+TOGETHER = 8
+"""More rows are multiplied in multiples of this: oneDNN keeps a kernel for each number of rows that it has seen."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -44,8 +47,8 @@ class _Live:
     """``[N · W]``, the last of each hypothesis."""
     log_p: Tensor
     """``[N, W]``; -inf for a place in the beam that no hypothesis fills."""
-    places: Tensor
-    """``[L]``, which of the N · W places are filled, rising; continuations of others aren't looked for."""
+    places: Tensor | None
+    """``[L]``, which of the N · W places are filled, for continuations of others aren't looked for; None for all."""
     row_of: Tensor
     """``[N, W]``, which of the L a place is; of an empty one, its sentence's first."""
     barred: Tensor | None
@@ -75,13 +78,13 @@ class _Search:
         memory = self._decoder.prepare_search(encoded)
         device, rows = encoded.states.device, len(sentences)
         self._banned = self._banned.to(device)
-        begin, places = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
+        begin, first = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
         log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
         barred = None
         if self._limits is not None:
             barred = torch.zeros(self._limits.own.shape).masked_fill_(~self._limits.own, float("-inf")).to(log_p)
         state = self._decoder.initial_state(memory)
-        return _Live(sentences, memory, state, places, begin, log_p, places, places[:, None], barred)
+        return _Live(sentences, memory, state, first, begin, log_p, None, first[:, None], barred)
 
     def advance(self, live: _Live, length: int) -> _Live | None:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
@@ -97,12 +100,12 @@ class _Search:
 
     def _following(self, live: _Live, features: Tensor, length: int) -> Tensor:
         """Features ``[N · W, H]`` -> log-probabilities ``[L, C]`` of every token behind the places that are filled."""
-        width = live.log_p.shape[1]
-        if len(live.places) < len(features):
+        if live.places is not None:
             features = features.index_select(0, live.places)
         logits = self._output(features).to(live.log_p.dtype).contiguous()
         if live.barred is not None:
-            logits.add_(live.barred.index_select(0, live.places.div(width, rounding_mode="floor")))
+            places = torch.arange(len(logits), device=logits.device) if live.places is None else live.places
+            logits.add_(live.barred.index_select(0, places.div(live.log_p.shape[1], rounding_mode="floor")))
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
         early = [row for row, sentence in enumerate(live.sentences) if length < sentence.shortest]
         late = [row for row, sentence in enumerate(live.sentences) if length >= sentence.longest]
@@ -134,14 +137,14 @@ class _Search:
             parents=parents,
             tokens=tokens,
             log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device),
-            places=places,
+            places=places if len(places) else None,
             row_of=row_of.view(len(kept), self._width),
             barred=barred,
         )
 
     def _numbers(self, width: int, kept: list[tuple[int, Continuations]]) -> tuple[list[int], ...]:
         """Of beams that were `width` wide: the rows that are gone on from, each once; then of every place its parent
-        among these, its token and its row of logits; and the places that are filled.
+        among these, its token and its row of logits; and the places that are filled, or none where all are.
 
         All beams are as wide as the widest that there may be, so that what a decoder computes of a hypothesis
         doesn't depend on how many there are beside it.
@@ -159,7 +162,12 @@ class _Search:
             new = {parent: index for index, parent in enumerate(dict.fromkeys(beam.parents), len(rows))}
             parents += [new[parent] for parent in beam.parents] + [len(rows)] * empty
             rows += [row * width + parent for parent in new]
-        return rows, parents, tokens, row_of, places
+        return _rounded(rows), parents, tokens, row_of, _rounded(places) if len(places) < len(tokens) else []
+
+
+def _rounded(rows: list[int]) -> list[int]:
+    """The rows, and the first once more and again until they are a multiple of `TOGETHER`, where they are more."""
+    return rows + rows[:1] * (-len(rows) % TOGETHER if len(rows) > TOGETHER else 0)
 
 
 @torch.inference_mode()
