@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from nmt.errors import UserError
 
 WeightPrecision = Literal["fp32", "bf16", "int8"]
-"""What weights are multiplied in. States, softmax and scores are fp32 throughout."""
+"""What weights are multiplied in. States, softmax and scores are fp32 throughout; what an encoder's LSTM gives out is
+bf16 in both of the lower ones, where the processor has it."""
 
 Product = Callable[[Tensor], Tensor]
 """``[R, I] -> [R, O]``, both fp32."""
@@ -92,6 +93,8 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
     # There is none in int8; bf16 is as good, and faster than steps.
     recurrences = torch.float32 if precision == "fp32" else torch.bfloat16 if has_bf16 else None
+    if not torch.cpu._is_avx2_supported():  # where rows may depend on each other
+        recurrences = None
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
         product = layout(weight.detach(), None if bias is None else bias.detach())

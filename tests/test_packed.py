@@ -10,7 +10,9 @@ from nmt.cells.lstm import LSTMCell
 from nmt.cells.packed import Reading
 from nmt.products import SHARED, Recurrences, in_threads, prepare_for
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+HERE = prepare_for("fp32", torch.device("cpu"), 1).recurrences
+
+pytestmark = pytest.mark.skipif(HERE is None, reason="no oneDNN for this processor")
 
 SIZES = [(256, 256), (512, 256), (96, 64), (30, 50), (33, 33), (1024, 512)]
 
@@ -72,10 +74,9 @@ def test_a_layer_that_is_ready_reads_both_ways_and_past_no_sentence() -> None:
     lengths = torch.tensor([7, 1, 4])
     xs = torch.randn(3, 7, 6)
     expected = layer(xs, lengths)
-    how = prepare_for("fp32", torch.device("cpu"), 1).recurrences
-    assert how is not None
+    assert HERE is not None
     for one_way in (layer.forwards, layer.backwards):
-        one_way.prepare(how)
+        one_way.prepare(HERE)
     xs[1, 1:] = float("nan")  # padding
     for found, stepped in zip(layer(xs, lengths), expected, strict=True):
         torch.testing.assert_close(found, stepped, rtol=0, atol=1e-6)

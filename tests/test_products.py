@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.errors import UserError
-from nmt.products import Prepare, PreparedLinear, frozen, plain, prepare_for
+from nmt.products import Prepare, PreparedLinear, Recurrences, frozen, plain, prepare_for
 
 CPU = torch.device("cpu")
 SIZES = [(200, 64), (96, 100), (37, 50), (1, 3), (512, 1280), (256, 4096)]
@@ -107,3 +107,17 @@ def test_low_precision_is_refused_where_the_processor_has_none(monkeypatch: pyte
         prepare_for(precision, CPU, 1)
     with pytest.raises(UserError, match="is for processors, not for meta; use fp32"):
         prepare_for(precision, torch.device("meta"), 1)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("precision", ["fp32", *(["int8"] if torch.cpu._is_vnni_supported() else [])])
+@pytest.mark.parametrize("has_bf16", [True, False])
+@pytest.mark.parametrize("has_avx2", [True, False])
+def test_recurrences_multiply_in_bf16_for_lower_precisions_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, precision: str, has_bf16: bool, has_avx2: bool
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: has_avx2)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16 if has_bf16 else None
+    expected = Recurrences(dtype, 3) if dtype and has_avx2 else None
+    assert prepare_for(precision, CPU, 3).recurrences == expected

@@ -8,7 +8,7 @@ import torch
 
 from nmt.cells import engines
 from nmt.cells.branching import of_parents
-from nmt.products import Recurrences, plain
+from nmt.products import plain, prepare_for
 from nmt.testing.cells import ROWS, STEPS, one_step, some_input
 from nmt.testing.components import Subject
 from nmt.testing.contract import expect, random, same
@@ -35,7 +35,8 @@ def hypotheses_go_on_as_steps_of_their_parents(subject: Subject) -> None:
 def its_reading_is_stepping_and_the_same_in_any_batch(subject: Subject) -> None:
     """Where it has one: in fp32, to which rounding leaves six digits."""
     cell = subject.make()
-    reading = cell.reading(Recurrences(torch.float32, threads=1)) if torch.backends.mkldnn.is_available() else None
+    how = prepare_for("fp32", torch.device("cpu"), threads=1).recurrences
+    reading = None if how is None else cell.reading(how)
     if reading is None:
         return
     xs = some_input()
