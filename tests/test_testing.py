@@ -271,6 +271,14 @@ class FollowsNoParent(Sound):
         return lambda state, parents, fed: partial(self.step, state=tuple(t[: len(parents)] for t in state))
 
 
+class BranchesWithoutAState(Sound):
+    """Gives the output alone."""
+
+    def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
+        whole = super().branching(how, of_fed)
+        return lambda state, parents, fed: lambda projected: (whole(state, parents, fed)(projected)[0], ())
+
+
 class ReadsSomethingElse(Sound):
     """A moving average for a recurrence."""
 
@@ -321,6 +329,7 @@ CELLS = {
     CantStartAnywhere: r"a step from a state with values in \(-1, 1\) isn't finite",
     SaysNothing: "the docstring says nothing of sharpness",
     FollowsNoParent: r"branching gives something else than step\(projected",
+    BranchesWithoutAState: r"branching gives something else than step\(projected",
     ReadsSomethingElse: "reading gives other outputs than stepping",
     ReadsByItsNeighbours: "other bits alone than in a batch; return None",
     Raises: r"IndexError: tuple index out of range \(.*test_testing.py:\d+, in step\)",

@@ -163,12 +163,11 @@ def hypotheses_are_reordered_by_their_state(subject: Subject) -> None:
 
 def hypotheses_go_on_as_steps_of_their_parents(subject: Subject) -> None:
     """Whatever is computed once for all that go on from one row."""
-    decoder: Decoder = subject.make()
-    memory = decoder.prepare_search(some_source())
+    decoder, memory = ready(subject)
     tokens, state = beams(decoder, memory, 2)
     parents = torch.arange(2 * ROWS) // 2 * 2  # the first of each sentence's
     expected = decoder.step(tokens, of_parents(state, parents), memory)
-    found = decoder.branch(tokens, state, parents, memory)
+    found = decoder.branch(tokens, state, parents, decoder.prepare_search(some_source()))
     pairs = zip((*found.state, found.features), (*expected.state, expected.features), strict=True)
     expect(
         all(same(one, other) for one, other in pairs),
