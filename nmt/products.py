@@ -133,6 +133,9 @@ def _bf16(weight: Tensor, bias: Tensor | None) -> Product:
 _MOST = torch.tensor(127.0)
 """The greatest integer of 8 bits, as a tensor: a number divided by a tensor takes torch three times as long."""
 
+_ZERO = torch.tensor(128, dtype=torch.uint8)
+"""What stands for 0 in rows without a sign; a tensor for the same reason."""
+
 
 def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     """Integers with a scale for each output and for each row, so that no row changes another's; sums are exact.
@@ -143,17 +146,17 @@ def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     packed = torch.ops.onednn.qlinear_prepack((weight / greatest * 127).round_().to(torch.int8), None)
     scales = greatest.squeeze(1) / 127**2
     zeros = torch.zeros(len(scales), dtype=torch.int64)
-    bias = weight.new_zeros(()) if bias is None else bias
 
     def product(rows: Tensor) -> Tensor:
         greatest = _greatest(rows)  # [R, 1]
-        integers = (rows * torch.div(_MOST, greatest)).round_().to(torch.int8)
+        integers = (rows * torch.div(_MOST, greatest)).round_().char()
         # oneDNN is fast for unsigned rows alone, with 128 as their zero, and turning a sign bit adds 128.
-        unsigned = integers.view(torch.uint8).bitwise_xor_(128)
+        unsigned = integers.view(torch.uint8).bitwise_xor_(_ZERO)
         found: Tensor = torch.ops.onednn.qlinear_pointwise(
             unsigned, 1.0, 128, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        return torch.addcmul(bias, found, greatest, out=found)
+        # Not with a bias of 0: with a number for a row torch takes nine times as long.
+        return found.mul_(greatest) if bias is None else torch.addcmul(bias, found, greatest, out=found)
 
     return product
 

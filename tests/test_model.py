@@ -20,6 +20,7 @@ from nmt.model.pretrained import load_embeddings
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.model.weights import Unfilled, load_weights, map_weights, named_weights, save_weights
 from nmt.options import Choice
+from nmt.products import Product, plain
 from nmt.registry import ATTENTION, CELL, available
 
 SOURCE = torch.tensor([[5, 6, 7, 8, 3], [9, 3, 0, 0, 0], [4, 11, 6, 3, 0]])
@@ -257,6 +258,32 @@ def test_an_output_layer_starts_as_vectors_of_tokens_however_many_there_are() ->
         settings = recipe.Model(decoder=Choice("recurrent", {"hidden_size": 64}))
         weight = build_model(settings, 20, size, shared=False).decoder.output.weight
         assert weight.std().item() == pytest.approx(2 * 64**-0.5, rel=0.05)
+
+
+def test_an_output_layer_over_some_tokens_gives_their_logits_and_lays_the_shared_ones_out_once() -> None:
+    settings = recipe.Model(decoder=Choice("recurrent", {"hidden_size": 64}))
+    output = build_model(settings, 20, 300, shared=False).decoder.output
+    nn.init.normal_(output.bias)
+    features, shared = torch.randn(3, 64), torch.tensor([4, 3, 7])
+    laid_out: list[int] = []
+
+    def prepare(weight: Tensor, bias: Tensor | None) -> Product:
+        laid_out.append(len(weight))
+        return plain(weight, bias)
+
+    def logits(shared: Tensor, further: list[int]) -> None:
+        columns = [*shared.tolist(), *further]
+        found = output.over(shared, torch.tensor(further, dtype=torch.long))(features)
+        assert torch.allclose(found, output(features)[:, columns], atol=1e-5)
+
+    logits(shared, [0, 9])
+    nn.init.normal_(output.weight)  # as long as weights aren't prepared, nothing is kept
+    logits(shared, [8])
+    output.prepare(prepare)
+    for further in ([0, 9], [8], []):
+        logits(shared.clone(), further)
+    logits(torch.tensor([4, 3]), [5])
+    assert laid_out == [300, 3, 2, 1, 2, 1]
 
 
 def test_initialisation_keeps_the_forget_bias_and_obeys_its_scale() -> None:

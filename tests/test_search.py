@@ -295,15 +295,14 @@ def test_nan_among_the_continuations_comes_first() -> None:
 def test_limits_to_all_tokens_change_nothing_and_others_are_kept(beam: int) -> None:
     model, settings = make(30), recipe.Search(beam=beam)
     free = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam)
-    every = Limits(torch.arange(30), torch.ones(5, 30, dtype=torch.bool))
+    every = Limits(torch.arange(20), torch.arange(20, 30), torch.ones(5, 10, dtype=torch.bool))
     limited = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=every)
     for one, two in zip(free, limited, strict=True):
         assert [each.tokens for each in one] == [each.tokens for each in two]
         assert [each.score for each in one] == pytest.approx([each.score for each in two], rel=1e-12)
-    tokens = torch.tensor([END, 5, 8, 9, 20])
-    own = torch.tensor([[True, row != 0, True, row != 1, True] for row in range(5)])
-    for row, found in enumerate(
-        beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=Limits(tokens, own))
-    ):
+    shared, further = torch.tensor([5, 8, END]), torch.tensor([20, 9])
+    own = torch.tensor([[row != 0, row != 1] for row in range(5)])
+    few = Limits(shared, further, own)
+    for row, found in enumerate(beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=few)):
         for hypothesis in found:
-            assert set(hypothesis.tokens) <= set(tokens[own[row]].tolist())
+            assert set(hypothesis.tokens) <= {*shared.tolist(), *further[own[row]].tolist()}

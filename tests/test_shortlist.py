@@ -56,8 +56,8 @@ def sentences(tokenizer: Tokenizer, *texts: str) -> list[list[int]]:
 
 
 def own(shortlist: Shortlist, sentence: list[int]) -> set[int]:
-    union, mask = shortlist.candidates([sentence])
-    return set(union[mask[0]].tolist())
+    shared, further, mask = shortlist.candidates([sentence])
+    return {*shared.tolist(), *further[mask[0]].tolist()}
 
 
 # --- candidates
@@ -66,25 +66,28 @@ def own(shortlist: Shortlist, sentence: list[int]) -> set[int]:
 def test_candidates_rise_fill_blocks_and_hold_the_end_mark(built: Built, shortlist: Shortlist) -> None:
     _, tokenizers = built
     target = tokenizers.target
-    union, mask = shortlist.candidates(sentences(tokenizers.source))
-    assert (union.dtype, mask.dtype) == (torch.int64, torch.bool)
-    assert mask.shape == (3, len(union))
-    assert union.tolist() == sorted(set(union.tolist()))
-    assert len(union) % BLOCK == 0  # so that search pads nothing
-    assert mask[:, union.tolist().index(target.eos_id)].all()
-    assert not {target.pad_id, target.bos_id, target.unk_id} & set(union.tolist())
-    assert int((~mask.any(0)).sum()) < 64  # what only fills up is in no list
+    shared, further, mask = shortlist.candidates(sentences(tokenizers.source))
+    columns = [*shared.tolist(), *further.tolist()]
+    assert (shared.dtype, further.dtype, mask.dtype) == (torch.int64, torch.int64, torch.bool)
+    assert mask.shape == (3, len(further))
+    assert columns == sorted(shared.tolist()) + sorted(further.tolist())
+    assert len(set(columns)) == len(columns)
+    assert len(columns) % BLOCK == 0  # so that search pads nothing
+    assert shared.tolist() == shortlist.always.tolist()  # in every batch
+    assert target.eos_id in shared
+    assert not {target.pad_id, target.bos_id, target.unk_id} & set(columns)
+    assert 0 < int((~mask.any(0)).sum()) < 64  # what only fills up is in no list
 
 
 def test_a_sentences_list_does_not_depend_on_its_neighbours(built: Built, shortlist: Shortlist) -> None:
     store, _ = built
     rows = [np.split(store.source.tokens, store.source.offsets[1:-1])[index].tolist() for index in range(60)]
-    union, mask = shortlist.candidates(rows)
+    shared, further, mask = shortlist.candidates(rows)
     for row, sentence in enumerate(rows):
-        assert set(union[mask[row]].tolist()) == own(shortlist, sentence)
+        assert {*shared.tolist(), *further[mask[row]].tolist()} == own(shortlist, sentence)
     order = random.Random(1).sample(range(60), 60)
-    other, shuffled = shortlist.candidates([rows[index] for index in order])
-    assert torch.equal(union, other)
+    _, other, shuffled = shortlist.candidates([rows[index] for index in order])
+    assert torch.equal(further, other)
     assert torch.equal(mask[order], shuffled)
 
 
@@ -95,17 +98,17 @@ def test_marks_and_repeated_pieces_change_nothing(built: Built, shortlist: Short
 
 
 def test_no_sentences_and_empty_ones_have_the_pieces_for_every_sentence(shortlist: Shortlist) -> None:
-    union, mask = shortlist.candidates([])
-    assert mask.shape == (0, len(union))
-    assert set(shortlist.always.tolist()) <= set(union.tolist())
+    shared, further, mask = shortlist.candidates([])
+    assert mask.shape == (0, len(further))
+    assert shared.tolist() == shortlist.always.tolist()
     assert own(shortlist, []) == set(shortlist.always.tolist())
 
 
 def test_a_small_vocabulary_is_used_as_a_whole() -> None:
     ids = np.arange(3, 10, dtype=np.int32)
     small = Shortlist(ids, ids[:1], np.array([0, 7], np.int32), ids, "")
-    union, mask = small.candidates([[0]])
-    assert union.tolist() == ids.tolist()
+    shared, further, mask = small.candidates([[0]])
+    assert [*shared.tolist(), *further.tolist()] == ids.tolist()
     assert mask.all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,16 +46,33 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(self.weight.new_zeros(vocab_size))
         self._prepare: Prepare = plain
         self._product: Product | None = None
+        self._shared: tuple[Tensor, Product] | None = None
 
     def prepare(self, prepare: Prepare) -> None:
         """Multiply by prepared weights from now on, as `PreparedLinear` does."""
         self._prepare = prepare
         self._product = prepare(self.weight, self.bias)
 
-    def over(self, tokens: Tensor) -> Product:
-        """The output layer for some of the tokens ``[C]``: ``[..., H] -> [..., C]``. Not for training."""
-        product = self._prepare(self.weight[tokens], self.bias[tokens])
-        return lambda features: product(self.narrow(features))
+    def over(self, shared: Tensor, further: Tensor) -> Product:
+        """The output layer for some of the tokens, ``[A]`` and ``[F]``: ``[..., H] -> [..., A + F]``.
+
+        Not for training. Once weights are prepared, those of the `shared` tokens are kept for the next call.
+        """
+        kept = self._shared
+        if kept is None or not torch.equal(kept[0], shared):
+            kept = shared, self._of(shared)
+            self._shared = None if self._product is None else kept
+        first, second = kept[1], self._of(further) if len(further) else None
+
+        def product(features: Tensor) -> Tensor:
+            rows = self.narrow(features)
+            return first(rows) if second is None else torch.cat([first(rows), second(rows)], -1)
+
+        return product
+
+    def _of(self, tokens: Tensor) -> Product:
+        tokens = tokens.to(self.weight.device)
+        return self._prepare(self.weight.index_select(0, tokens), self.bias.index_select(0, tokens))
 
     def narrow(self, features: Tensor) -> Tensor:
         """``[..., H]`` -> what `weight` is multiplied with: ``[..., E]`` where tied and of another size."""

@@ -27,10 +27,12 @@ TOGETHER = 8
 class Limits:
     """The tokens that translations may be made of, where not the whole vocabulary."""
 
-    tokens: Tensor
-    """``[C]``, rising, the end mark among them."""
+    shared: Tensor
+    """``[A]``: tokens of every sentence, the end mark among them."""
+    further: Tensor
+    """``[F]``: others that some of these sentences may use."""
     own: Tensor
-    """``[B, C]``, True where a sentence may use a token: so that it doesn't depend on its neighbours."""
+    """``[B, F]``, True where a sentence may use a further one: so that it doesn't depend on its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class _Live:
     row_of: Tensor
     """``[N, W]``, which of the L a place is; of an empty one, its sentence's first."""
     barred: Tensor | None
-    """``[N, C]``: -inf for the tokens that a sentence may not use, else 0; None where it may use all."""
+    """``[N, F]``: -inf for the last F columns of logits that a sentence may not use, else 0; None where there are no
+    limits."""
 
 
 class _Search:
@@ -68,10 +71,11 @@ class _Search:
         self._end, self._banned = marks.end, torch.tensor(marks.banned, dtype=torch.long)  # their columns of logits
         self._token_of: list[int] | None = None  # of each column of logits, where there isn't one for every token
         if limits is not None:
-            self._token_of = limits.tokens.tolist()
-            self._output = decoder.output.over(limits.tokens)
-            self._end = int(torch.searchsorted(limits.tokens, marks.end))
-            self._banned = torch.isin(limits.tokens, self._banned).nonzero().squeeze(1)
+            tokens = torch.cat([limits.shared, limits.further])
+            self._token_of = tokens.tolist()
+            self._output = decoder.output.over(limits.shared, limits.further)
+            self._end = self._token_of.index(marks.end)
+            self._banned = torch.isin(tokens, self._banned).nonzero().squeeze(1)
 
     def start(self, encoded: Encoded, sentences: list[Sentence]) -> _Live:
         encoded = encoded.widened()
@@ -104,8 +108,7 @@ class _Search:
             features = features.index_select(0, live.places)
         logits = self._output(features).to(live.log_p.dtype).contiguous()
         if live.barred is not None:
-            places = torch.arange(len(logits), device=logits.device) if live.places is None else live.places
-            logits.add_(live.barred.index_select(0, places.div(live.log_p.shape[1], rounding_mode="floor")))
+            _bar(logits, live.barred, live.places, live.log_p.shape[1])
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
         early = [row for row, sentence in enumerate(live.sentences) if length < sentence.shortest]
         late = [row for row, sentence in enumerate(live.sentences) if length >= sentence.longest]
@@ -163,6 +166,15 @@ class _Search:
             parents += [new[parent] for parent in beam.parents] + [len(rows)] * empty
             rows += [row * width + parent for parent in new]
         return _rounded(rows), parents, tokens, row_of, _rounded(places) if len(places) < len(tokens) else []
+
+
+def _bar(logits: Tensor, barred: Tensor, places: Tensor | None, width: int) -> None:
+    """Add what is ``[N, F]`` to the last F columns of logits ``[L, C]``, which are of `places` in beams of a width."""
+    columns = logits.narrow(1, logits.shape[1] - barred.shape[1], barred.shape[1])
+    if places is None:
+        columns.unflatten(0, (len(barred), width)).add_(barred[:, None])
+    else:
+        columns.add_(barred.index_select(0, places.div(width, rounding_mode="floor")))
 
 
 def _rounded(rows: list[int]) -> list[int]:

@@ -29,7 +29,7 @@ MAX_EACH = 4096
 """Target pieces that one source piece may bring along."""
 
 MULTIPLE = 64
-"""What the number of candidates is a multiple of: matrix products and search look at such blocks."""
+"""What the number of candidates is a multiple of: search looks at such blocks."""
 
 Ids = npt.NDArray[np.int32]
 
@@ -101,15 +101,15 @@ class Shortlist:
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         checkpoints.write_bytes(path, save(tensors, {_DESCRIBED: f"{_FORMAT} {self.vocabularies}"}))
 
-    def candidates(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def candidates(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """What the translations of these source sentences may be made of, given as ids with or without end marks.
 
-        Returns the candidates of all ``[C]`` (int64, rising) and ``[B, C]``, True where one is in the list of that
-        sentence itself. The end mark is in every list; padding, begin mark and the unknown piece are in none. C is
-        filled up to a multiple of 64 with frequent pieces that are in no list, as far as there are any.
+        Returns the candidates of every sentence ``[A]``, those further ones that some of these have ``[F]`` (int64,
+        both rising, none in both), and ``[B, F]``, True where a further one is in the list of that sentence itself. The
+        end mark is in every list; padding, begin mark and the unknown piece are in none. A + F is filled up to a
+        multiple of 64 with frequent pieces that are in no list, as far as there are any.
         """
         own = np.zeros((len(sentences), int(self.ranked.max()) + 1), dtype=np.bool_)
-        own[:, self.always] = True
         for row, sentence in enumerate(sentences):
             for piece in set(sentence):
                 own[row, self.ids[self.offsets[piece] : self.offsets[piece + 1]]] = True
@@ -117,8 +117,10 @@ class Shortlist:
         used[self.always] = True
         lacking = -int(used.sum()) % MULTIPLE
         used[self.ranked[~used[self.ranked]][:lacking]] = True
-        (union,) = np.nonzero(used)
-        return torch.from_numpy(union.astype(np.int64)), torch.from_numpy(own[:, union])
+        used[self.always] = False
+        (further,) = np.nonzero(used)
+        shared, others = (torch.from_numpy(ids.astype(np.int64)) for ids in (self.always, further))
+        return shared, others, torch.from_numpy(own[:, further])
 
 
 def _among(ids: Ids, known: Ids) -> bool:
