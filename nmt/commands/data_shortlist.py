@@ -18,7 +18,7 @@ shortlist.safetensors beside them, whole or not at all. Nothing else in the fold
 Candidates for a sentence are the most frequent target pieces, the likeliest translations of each of its pieces (by
 IBM model 1), those pieces themselves, single digits and punctuation marks. More of them make translations slower and
 fewer of them other than without a shortlist. In batches further frequent ones cost least, as sentences share them;
-one sentence at a time is fastest with --frequent 100 --each 100. docs/performance.md has figures.
+one sentence at a time is fastest with --frequent 100 --each 100, but in int8. docs/performance.md has figures.
 Defaults: --frequent {FREQUENT} --each {EACH}.
 """
 
