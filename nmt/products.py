@@ -98,11 +98,12 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
         product = layout(weight.detach(), None if bias is None else bias.detach())
+        size = weight.numel()  # the weight itself may be let go
 
         def run(xs: Tensor) -> Tensor:
             if xs.dim() != 2:
                 return run(xs.reshape(-1, xs.shape[-1])).view(*xs.shape[:-1], -1)
-            if threads == 1 or len(xs) * weight.numel() < SHARED:
+            if threads == 1 or len(xs) * size < SHARED:
                 return product(xs)
             with in_threads(threads):
                 return product(xs)

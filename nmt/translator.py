@@ -147,10 +147,10 @@ class Translator:
         filled = [row for row, ids in enumerate(encoded) if ids and not sentences[row].isspace()]
         sizes = {row: min(len(encoded[row]), MAX_SOURCE_TOKENS) for row in filled}
         for rows in _batched(sizes, batch_tokens, batch_sentences):
-            found = self._search([encoded[row] for row in rows], search or self.search, n_best, weights)
-            for row, hypotheses in zip(rows, found, strict=True):
+            read = [encoded[row][:MAX_SOURCE_TOKENS] for row in rows]
+            found = self._search(read, search or self.search, n_best, weights)
+            for row, ids, hypotheses in zip(rows, read, found, strict=True):
                 cut = len(_bare(sentences[row])) > MAX_SOURCE_CHARACTERS or len(encoded[row]) > MAX_SOURCE_TOKENS
-                ids = encoded[row][:MAX_SOURCE_TOKENS]
                 results[row] = [self._translation(ids, cut, hypothesis) for hypothesis in hypotheses]
         return results
 

@@ -1,5 +1,7 @@
 """Products by prepared weights: right, equal to the last bit for any rows and threads, or refused."""
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,16 @@ def test_a_prepared_product_is_the_product(precision: str, outputs: int, inputs:
         bound = LONG_ERROR if precision == "fp32" and inputs > LONG else ERRORS[precision]
         assert (found - expected).abs().max() <= bound * expected.abs().max()
         assert torch.equal(product(xs.view(7, 10, inputs)), found.view(7, 10, outputs))
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+def test_a_weight_that_nobody_else_needs_is_let_go(precision: str) -> None:
+    weight, bias, xs = weights(96, 100)
+    left = weakref.ref(weight)
+    product = prepared(precision)(weight, bias)
+    del weight
+    assert left() is None
+    product(xs)
 
 
 @pytest.mark.parametrize("precision", ERRORS)

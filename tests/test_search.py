@@ -10,10 +10,12 @@ from torch import Tensor
 from nmt import recipe
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.state import State
-from nmt.errors import RunError
+from nmt.errors import RunError, UserError
 from nmt.model.decoder import Decoded
+from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
+from nmt.products import WeightPrecision, prepare_for
 from nmt.search.beam import TOGETHER, Limits, beam_search
 from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
@@ -182,6 +184,20 @@ def test_the_scorer_gives_the_searchs_own_scores(beam: int) -> None:
             size = torch.tensor([target.shape[1]])
             (log_p,) = score(model, SOURCE[row : row + 1, : LENGTHS[row]], LENGTHS[row : row + 1], target, size)
             assert hypothesis.log_probability == pytest.approx(log_p, rel=1e-10)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_with_input_feeding_the_scorer_multiplies_in_the_precision_of_search(precision: WeightPrecision) -> None:
+    model = make(30, input_feeding=True, deep_output=True).float()
+    try:
+        prepare(model, prepare_for(precision, torch.device("cpu"), 1))
+    except UserError as error:
+        pytest.skip(str(error))
+    for row, (hypothesis,) in enumerate(beam_search(model.decoder, encode(model), recipe.Search(beam=3), MARKS)):
+        target = torch.tensor([[BEGIN, *hypothesis.tokens, END]])
+        size = torch.tensor([target.shape[1]])
+        (log_p,) = score(model, SOURCE[row : row + 1, : LENGTHS[row]], LENGTHS[row : row + 1], target, size)
+        assert hypothesis.log_probability == pytest.approx(log_p, abs=1e-5)
 
 
 def test_no_wider_beam_is_needed_for_what_a_narrow_one_finds_first() -> None:

@@ -27,6 +27,7 @@ ROWS = (
         "nmt.manifest",
         "nmt.device",
         "nmt.products",
+        "nmt.shortcuts",
     ),
     (
         "nmt.cells.state",

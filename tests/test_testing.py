@@ -535,6 +535,27 @@ class BranchesFromTheFirst(Small):
         return super().branch(tokens, state, torch.zeros_like(parents), memory)
 
 
+class BranchesBlindly(Small):
+    """Other weights than a step's."""
+
+    def branch(self, tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        decoded = super().branch(tokens, state, parents, memory)
+        return decoded._replace(weights=decoded.weights + 1.0)
+
+
+class BranchesOtherwiseOncePrepared(Small):
+    """Goes on from the first hypothesis where weights won't change any more."""
+
+    prepared = False
+
+    def prepare_weights(self, how: Prepare, keep: bool) -> None:
+        super().prepare_weights(how, keep)
+        self.prepared = True
+
+    def branch(self, tokens: Tensor, state: State, parents: Tensor, memory: Memory) -> Decoded:
+        return super().branch(tokens, state, torch.zeros_like(parents) if self.prepared else parents, memory)
+
+
 class ForgetsItsWeights(RecurrentDecoder):
     """`cell`, `attention`, `hidden_size`, `layers`, `attention_layer`, `input_feeding`, `start`, `deep_output`,
     `dropout`, `embedding_dropout`, `residual`: attends when training, and not in search.
@@ -552,6 +573,8 @@ DECODERS = {
     RepeatsTheWrongWay: "gets other features than alone",
     CountsPadding: "other features alone than in a batch of 4: the padding",
     BranchesFromTheFirst: r"branch gives something else than step\(tokens",
+    BranchesBlindly: r"branch gives something else than step\(tokens",
+    BranchesOtherwiseOncePrepared: "memory\\) after prepare_weights",
     ForgetsItsWeights: "forward differs from stepping at step",
 }
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from nmt.attention.memory import Encoded
 from nmt.cells import engines
+from nmt.cells.elman import ElmanCell
+from nmt.cells.gru import GRUCell
 from nmt.cells.lstm import LSTMCell
 from nmt.cells.padding import mask_of
 from nmt.model import token_table
@@ -65,11 +67,16 @@ def test_what_a_token_brings_is_its_part_of_the_whole_step(
     ids=str,
 )
 @pytest.mark.parametrize("most", [1 << 20, 0])  # all tokens are kept, or one block of them
+@pytest.mark.parametrize("named", [True, False])
 def test_a_decoder_that_is_ready_for_search_takes_the_same_steps(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], most: int
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], most: int, named: bool
 ) -> None:
     monkeypatch.setattr(token_table, "BYTES", most)
+    if not named:
+        for cell in (LSTMCell, GRUCell, ElmanCell):
+            monkeypatch.setattr(cell, "input_layer", lambda cell: None)
     mixed = "attention_layer" not in options and options.get("attention") != Choice("none")
+    mixed = mixed and (named or not options.get("input_feeding"))
 
     def steps(keep: bool) -> list[Tensor]:
         torch.manual_seed(1)

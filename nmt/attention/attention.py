@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.state import State
+from nmt.shortcuts import give_up_shortcuts
 
 
 class Attention(nn.Module, ABC):
@@ -21,6 +22,10 @@ class Attention(nn.Module, ABC):
     `query_size` is the decoder's H, `key_size` the encoder's D. Keyword-only parameters of a subclass's constructor
     are the recipe's options. `context_size` is the size of what it reads: D, or 0 where it reads nothing.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        give_up_shortcuts(cls, Attention, {"averages": ["forward", "step"]})
 
     averages: ClassVar[bool] = False
     """Whether contexts are ``weights @ memory.values``, and those are read for nothing else. Search then gives it

@@ -18,11 +18,6 @@ Branching = Callable[[State, Tensor, State], Branch]
 ``[R]``, and what the rows are fed, ``([U, F],)``, or ``()``."""
 
 
-def of_parents(state: State, parents: Tensor) -> State:
-    """The rows `parents` ``[R]`` of a state ``[U, ...]``, for the hypotheses that go on from them."""
-    return tuple(tensor.index_select(0, parents) for tensor in state)
-
-
 def joined(recurrent: Tensor, of_fed: Tensor | None, how: Prepare) -> Callable[[Tensor, State], Tensor]:
     """For cells that add R h to what is projected: h ``[U, H]`` and what is fed -> [of_fed R] [fed; h], one product.
 

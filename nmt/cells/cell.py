@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nmt.cells import engines
-from nmt.cells.branching import Branch, Branching, fed_apart, of_parents
+from nmt.cells.branching import Branch, Branching, fed_apart
 from nmt.cells.packed import Reading
-from nmt.cells.state import Noise, State
+from nmt.cells.state import Noise, State, rows_of
 from nmt.products import Prepare, Recurrences
+from nmt.shortcuts import give_up_shortcuts
+
+SHORTCUTS = {
+    "input_layer": ["project"],
+    "unroll": ["project", "noise", "step"],
+    "branching": ["step"],
+    "reading": ["project", "step", "initial_state"],
+}
+"""What a cell may compute faster, and the methods whose results that gives."""
 
 
 class Cell(nn.Module, ABC):
@@ -28,8 +36,12 @@ class Cell(nn.Module, ABC):
     alike. `state_shapes` are the shapes of the state's tensors without the batch axis. A decoder may start those of
     one axis with any values in (-1, 1) (see `Start`); those of more axes start as `initial_state` has them. A
     parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size` rows for
-    each gate.
+    each gate. What derives from a finished cell inherits no shortcut for a method that it replaces (see `SHORTCUTS`).
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        give_up_shortcuts(cls, Cell, SHORTCUTS)
 
     lasting: ClassVar[bool] = True
     """Whether it is there for many batches, so that preparing something for it may pay."""
@@ -69,13 +81,15 @@ class Cell(nn.Module, ABC):
     def branching(self, how: Prepare, of_fed: Tensor | None = None) -> Branching:
         """How hypotheses go on from the rows of a state in search: ``step(projected + of_fed fed, state[parents])``.
 
-        Asked for once, when the weights won't change any more. `of_fed` ``[G, F]`` are the columns of `input_layer`
-        that belong to what rows are fed, or None. Override it to compute once for each row what its hypotheses
+        Asked for once, when the weights won't change any more; of a decoder that is fed its features only where its
+        first cell has an `input_layer`. `of_fed` ``[G, F]`` are the columns of that which belong to what rows are fed,
+        or None. Override it to compute once for each row what its hypotheses
         share, as the cells of this package do with R h; never to be different.
         """
 
         def branch(state: State, parents: Tensor, fed: State) -> Branch:
-            return partial(self.step, state=of_parents(state, parents))
+            chosen = rows_of(state, parents)
+            return lambda projected: self.step(projected, chosen)
 
         return fed_apart(branch, of_fed, how)
 
@@ -99,8 +113,9 @@ class Cell(nn.Module, ABC):
         return engines.by_steps(self, xs, lengths, state)
 
     def reading(self, how: Recurrences) -> Reading | None:
-        """For translating, when the weights won't change any more: the outputs along time by a kernel of its own that
-        gives a sentence the same bits in any batch; None where there is none, and it goes step by step.
+        """For translating, when the weights won't change any more: the outputs along time, from a state of zeros on,
+        by a kernel of its own that gives a sentence the same bits in any batch; None where there is none, and it goes
+        step by step. Inputs and outputs are fp32, whatever it multiplies in.
         """
         return None
 

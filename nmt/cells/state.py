@@ -15,3 +15,8 @@ where a recurrence is made of several. Empty where there is none."""
 def at_step(noise: Noise, t: int) -> Noise:
     """The masks of step `t`, from those of a whole sequence."""
     return tuple(part[:, t] if isinstance(part, Tensor) else at_step(part, t) for part in noise)
+
+
+def rows_of(state: State, rows: Tensor) -> State:
+    """The rows ``[R]`` of a state ``[U, ...]``, some of them several times perhaps -> ``[R, ...]``."""
+    return tuple(tensor.index_select(0, rows) for tensor in state)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nmt.attention.memory import Encoded, Memory
-from nmt.cells.branching import of_parents
 from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
-from nmt.cells.state import Noise, State, at_step
+from nmt.cells.state import Noise, State, at_step, rows_of
 from nmt.model.embeddings import TokenEmbedding
 from nmt.products import Prepare
+from nmt.shortcuts import give_up_shortcuts
 
 
 class Decoded(NamedTuple):
@@ -35,6 +35,10 @@ class Decoder(nn.Module, ABC):
     In search the rows are hypotheses: R = B · K, the K rows of a sentence together, all reading one shared memory.
     A state is a tuple of tensors with the rows first, so keeping, repeating and reordering hypotheses is indexing.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        give_up_shortcuts(cls, Decoder, {"branch": ["step"], "prepare_search": ["step"]})
 
     def __init__(self, embedding: TokenEmbedding, unroll: Unroll, encoded_size: int, *, features_size: int) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ class Decoder(nn.Module, ABC):
 
         Override it to compute once for each row what its hypotheses share; never to be different.
         """
-        return self.step(tokens, of_parents(state, parents), memory)
+        return self.step(tokens, rows_of(state, parents), memory)
 
     @abstractmethod
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
@@ -87,8 +91,8 @@ class Decoder(nn.Module, ABC):
         """Be made ready for translating; the weights won't change any more. `keep`: whether results may be kept that
         are wanted again and again. This prepares the output layer.
 
-        Each other nn.Linear is prepared without the decoder's help. Override it for a faster `step`, never a different
-        one, and call this one too.
+        Each other nn.Linear is prepared without the decoder's help. Override it for a faster `branch`, never a
+        different one, and call this one too.
         """
         self.output.prepare(how)
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nmt.attention.attention import Attention
 from nmt.attention.memory import Encoded, Memory
-from nmt.cells.branching import Branch, Branching, of_parents
+from nmt.cells.branching import Branch, Branching
 from nmt.cells.cell import Cell
 from nmt.cells.engines import Unroll
 from nmt.cells.layers import CellStack
-from nmt.cells.state import Noise, State
+from nmt.cells.state import Noise, State, rows_of
 from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
@@ -128,9 +128,10 @@ class RecurrentDecoder(Decoder):
         return (*state, state[0].new_zeros(rows, self.features_size)) if self._fed_size else state
 
     def prepare_weights(self, how: Prepare, keep: bool) -> None:
-        """As `Decoder.prepare_weights`; kept is what tokens bring to steps, where the first cell names its layer."""
+        """As `Decoder.prepare_weights`; kept is what tokens bring to steps. Not with input feeding where the first cell
+        doesn't name its layer, for then a token's part of what it projects can't be had by itself."""
         super().prepare_weights(how, keep)
-        if not keep or self.bottom.input_layer() is None:
+        if not keep or (self._fed_size and self.bottom.input_layer() is None):
             return
         readout = self.readout.apart(how, averaged=self.attention.averages and self.top is None)
         inputs = self._token_input(readout, how)
@@ -158,7 +159,7 @@ class RecurrentDecoder(Decoder):
         def read(h: Tensor, context: Tensor) -> Tensor:
             return ready.readout.features(h, context, added)
 
-        return self._finish(h, bottom, of_parents(attended, parents), memory, above, read)
+        return self._finish(h, bottom, rows_of(attended, parents), memory, above, read)
 
     def _advance(self, below: Tensor, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
         """A step from the bottom stack's projected input ``[R, G]`` on."""
@@ -185,6 +186,8 @@ class RecurrentDecoder(Decoder):
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         """As `Decoder.forward`: a layer at a time over all steps; with input feeding, step after step of all layers."""
+        if self._fed_size and self._ready is not None:
+            return self._forward_as_in_search(tokens, memory)
         state = self.initial_state(memory)
         # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
         lengths = torch.full((tokens.shape[0],), tokens.shape[1])
@@ -199,6 +202,16 @@ class RecurrentDecoder(Decoder):
             hs = F.dropout(hs, self._dropout, self.training)
             hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, top)
         return F.dropout(self.readout(hs, contexts, xs), self._dropout, self.training)
+
+    def _forward_as_in_search(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """`forward` by the same products as search: where weights are prepared in low precision, the same numbers."""
+        memory = self.prepare_search(memory.encoded)
+        state, features = self.initial_state(memory), []
+        rows = torch.arange(len(tokens), device=tokens.device)
+        for token in tokens.unbind(1):
+            step, state, _ = self.branch(token, state, rows, memory)
+            features.append(step)
+        return torch.stack(features, 1)
 
     def _feeding(self, memory: Memory) -> Feeding:
         """The steps over one batch's memory as a recurrence."""

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from nmt.attention.memory import WIDTH, Encoded, Memory
-from nmt.cells.branching import of_parents
-from nmt.cells.state import State
+from nmt.cells.state import State, rows_of
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.candidates import Continuations, best
@@ -136,7 +135,7 @@ class _Search:
         return _Live(
             sentences=sentences,
             memory=memory,
-            state=of_parents(state, rows),
+            state=rows_of(state, rows),
             parents=parents,
             tokens=tokens,
             log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device),

@@ -15,7 +15,8 @@ CHUNK = 512
 def score(
     model: Seq2Seq, source: Tensor, source_lengths: Tensor, target: Tensor, target_lengths: Tensor
 ) -> list[float]:
-    """Log-probability of each target sentence in nats, the end mark counted: what search gives the same tokens.
+    """Log-probability of each target sentence in nats, the end mark counted: up to rounding, what search over the whole
+    vocabulary gives the same tokens.
 
     `source` ``[B, S]`` and `target` ``[B, T]`` with their marks, lengths ``[B]`` on the CPU.
     """

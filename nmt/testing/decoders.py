@@ -9,10 +9,10 @@ from torch import Tensor
 
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells import engines
-from nmt.cells.branching import of_parents
-from nmt.cells.state import State
-from nmt.model.decoder import Decoder
+from nmt.cells.state import State, rows_of
+from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
+from nmt.products import plain
 from nmt.testing.attentions import LENGTHS, ROWS, SIZE, SOURCE_STEPS, some_source
 from nmt.testing.components import (
     MODULE_CHECKS,
@@ -42,7 +42,7 @@ def _subject(component: type, options: Mapping[str, object], unroll: engines.Unr
     return Subject(component, options, lambda: (TokenEmbedding(VOCAB_SIZE, EMBEDDING_SIZE), unroll, SIZE), use)
 
 
-def ready(subject: Subject) -> tuple[Decoder, Memory]:
+def with_memory(subject: Subject) -> tuple[Decoder, Memory]:
     """A decoder and what its steps read of the source."""
     decoder: Decoder = subject.make()
     return decoder, decoder.prepare(some_source())
@@ -58,7 +58,7 @@ def beams(decoder: Decoder, memory: Memory, count: int) -> tuple[Tensor, State]:
 
 def it_gives_features_and_logits(subject: Subject) -> None:
     """``[B, T, features_size]`` and ``[B, T, V]``."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     features = decoder(TARGET, memory)
     expected = (ROWS, STEPS, decoder.features_size)
     expect(
@@ -72,7 +72,7 @@ def it_gives_features_and_logits(subject: Subject) -> None:
 
 def a_step_gives_features_a_state_and_weights(subject: Subject) -> None:
     """Rows first, and the state as it was."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     state = decoder.initial_state(memory)
     expect(
         all(tensor.shape[0] == ROWS for tensor in state),
@@ -92,7 +92,7 @@ def a_step_gives_features_a_state_and_weights(subject: Subject) -> None:
 
 def all_steps_at_once_equal_one_after_another(subject: Subject) -> None:
     """Training sees all gold tokens, search one at a time."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     whole, stepwise = decoder(TARGET, memory), decoder.forward_stepwise(TARGET, memory)
     for t in range(STEPS):
         expect(
@@ -104,7 +104,7 @@ def all_steps_at_once_equal_one_after_another(subject: Subject) -> None:
 
 def a_step_sees_no_later_token(subject: Subject) -> None:
     """Else it learns to look up what it should foretell."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     features = decoder(TARGET, memory)
     for t in range(1, STEPS):
         other = TARGET.clone()
@@ -118,7 +118,7 @@ def a_step_sees_no_later_token(subject: Subject) -> None:
 
 def a_sentence_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
     """Whatever its neighbours, and however much padding they bring."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     features = decoder(TARGET, memory)
     for row, length in enumerate(LENGTHS.tolist()):
         one = torch.tensor([row])
@@ -133,7 +133,7 @@ def a_sentence_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
 
 def a_hypothesis_depends_on_itself_alone(subject: Subject) -> None:
     """The K rows of a sentence share its memory and nothing else, and sentences leave the search as they end."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     tokens, state = beams(decoder, memory, 2)
     together = decoder.step(tokens, state, memory)
     for row in range(2 * ROWS):
@@ -149,7 +149,7 @@ def a_hypothesis_depends_on_itself_alone(subject: Subject) -> None:
 
 def hypotheses_are_reordered_by_their_state(subject: Subject) -> None:
     """All that a hypothesis is, is its row of the state."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     tokens, state = beams(decoder, memory, 2)
     swap = torch.arange(2 * ROWS).view(ROWS, 2).flip(1).flatten()  # within each sentence
     expected = decoder.step(tokens, state, memory).features[swap]
@@ -162,23 +162,30 @@ def hypotheses_are_reordered_by_their_state(subject: Subject) -> None:
 
 
 def hypotheses_go_on_as_steps_of_their_parents(subject: Subject) -> None:
-    """Whatever is computed once for all that go on from one row."""
-    decoder, memory = ready(subject)
+    """Whatever is computed once for all that go on from one row, and whatever is kept once weights are prepared."""
+    decoder, memory = with_memory(subject)
     tokens, state = beams(decoder, memory, 2)
     parents = torch.arange(2 * ROWS) // 2 * 2  # the first of each sentence's
-    expected = decoder.step(tokens, of_parents(state, parents), memory)
-    found = decoder.branch(tokens, state, parents, decoder.prepare_search(some_source()))
-    pairs = zip((*found.state, found.features), (*expected.state, expected.features), strict=True)
-    expect(
-        all(same(one, other) for one, other in pairs),
-        "branch gives something else than step(tokens, state[parents], memory)",
-        "make it equal to that, or don't override it",
-    )
+    expected = decoder.step(tokens, rows_of(state, parents), memory)
+    prepared: Decoder = subject.make()
+    prepared.prepare_weights(plain, keep=True)
+    for ready, when in ((decoder, ""), (prepared, " after prepare_weights")):
+        found = ready.branch(tokens, state, parents, ready.prepare_search(some_source()))
+        pairs = zip(_tensors(found), _tensors(expected), strict=True)
+        expect(
+            all(same(one, other) for one, other in pairs),
+            f"branch gives something else than step(tokens, state[parents], memory){when}",
+            "make it equal to that, or don't override it",
+        )
+
+
+def _tensors(decoded: Decoded) -> tuple[Tensor, ...]:
+    return (*decoded.state, decoded.features, decoded.weights)
 
 
 def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
     """Beams share tensors."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     given = [*decoder.initial_state(memory), memory.keys, memory.encoded.states]
     before = [tensor.detach().clone() for tensor in given]
     decoder.step(TARGET[:, 0], tuple(given[:-2]), memory)
@@ -191,10 +198,10 @@ def a_step_changes_none_of_its_inputs(subject: Subject) -> None:
 
 def every_engine_gives_the_same(subject: Subject) -> None:
     """The way along time is the framework's choice."""
-    decoder, memory = ready(subject)
+    decoder, memory = with_memory(subject)
     expected = decoder(TARGET, memory)
     for name, unroll in engines.ENGINES.items():
-        other, its_memory = ready(_subject(subject.component, subject.options, unroll))
+        other, its_memory = with_memory(_subject(subject.component, subject.options, unroll))
         expect(
             same(other(TARGET, its_memory), expected),
             f"the engine {name} gives other features",

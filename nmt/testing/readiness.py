@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from nmt.cells import engines
-from nmt.cells.branching import of_parents
+from nmt.cells.state import rows_of
 from nmt.products import plain, prepare_for
 from nmt.testing.cells import ROWS, STEPS, one_step, some_input
 from nmt.testing.components import Subject
@@ -22,7 +22,7 @@ def hypotheses_go_on_as_steps_of_their_parents(subject: Subject) -> None:
     projected, fed = projected[: len(parents)], random(ROWS, 3, seed=3)
     for of_fed in (None, random(projected.shape[-1], 3, seed=4)) if cell.input_layer() else (None,):
         brought = 0.0 if of_fed is None else (fed @ of_fed.mT)[parents]
-        output, following = cell.step(projected + brought, of_parents(state, parents))
+        output, following = cell.step(projected + brought, rows_of(state, parents))
         branch = cell.branching(plain, of_fed)(state, parents, () if of_fed is None else (fed,))
         found, its_following = branch(projected)
         whole = len(its_following) == len(following) and all(map(same, its_following, following))
