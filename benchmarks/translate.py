@@ -180,20 +180,24 @@ def equal(work: Task, arguments: argparse.Namespace, results: Results) -> None:
     """Translations and scores by batch size and threads, compared to the last bit."""
     rows: list[Row] = []
     beam = max(numbers(arguments.beam))
-    for precision in arguments.precision.split(","):
-        expected = best(work.translated(Way(precision, EQUAL_TO, beam), len(work.source), full=True)[1])
+    shortlists = (False, True) if arguments.shortlist else (False,)
+    for precision, shortlist in itertools.product(arguments.precision.split(","), shortlists):
+        expected = best(work.translated(Way(precision, EQUAL_TO, beam, 1, shortlist), len(work.source), full=True)[1])
         for threads, batch in itertools.product((1, 2), numbers(arguments.batch)):
             if (batch, threads) == (EQUAL_TO, 1) or threads > (os.cpu_count() or 1):
                 continue
-            found = best(work.translated(Way(precision, batch, beam, threads), len(work.source), full=True)[1])
+            way = Way(precision, batch, beam, threads, shortlist)
+            found = best(work.translated(way, len(work.source), full=True)[1])
             pairs = list(zip(found, expected, strict=True))
-            row: Row = {"part": "equal", "precision": precision, "beam": beam, "batch": batch, "threads": threads}
+            row: Row = {"part": "equal", "precision": precision, "shortlist": shortlist, "beam": beam}
+            row |= {"batch": batch, "threads": threads}
             row |= {"lines": len(pairs), "translations_equal": sum(a[0] == b[0] for a, b in pairs)}
             row |= {"scores_equal": sum(a[1] == b[1] for a, b in pairs)}
             row |= {"greatest_difference": max(abs(a[1] - b[1]) for a, b in pairs)}
             rows.append(row)
             results.add(row)
-    shown = ("precision", "batch", "threads", "lines", "translations_equal", "scores_equal", "greatest_difference")
+    told = ("lines", "translations_equal", "scores_equal", "greatest_difference")
+    shown = ("precision", "shortlist", "batch", "threads", *told)
     results.show({name: name.replace("_", " ") for name in shown}, rows)
 
 

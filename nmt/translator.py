@@ -21,8 +21,9 @@ from nmt.options import option_errors
 from nmt.products import WeightPrecision, in_threads, prepare_for
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
-from nmt.search.beam import Limits, beam_search
+from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis, Marks
+from nmt.search.limits import Limits
 from nmt.search.loops import loops
 from nmt.search.scoring import score
 from nmt.search.translation import BLANK, Translation

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,11 +17,13 @@ from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, build_model
 from nmt.options import Choice
 from nmt.products import WeightPrecision, prepare_for
-from nmt.search.beam import TOGETHER, Limits, beam_search
+from nmt.search.beam import TOGETHER, beam_search
 from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks, normalizer
+from nmt.search.limits import Limits
 from nmt.search.scoring import score
 from nmt.search.sentence import Sentence
+from nmt.text.shortlist import Shortlist
 
 PAD, UNKNOWN, BEGIN, END = range(4)
 MARKS = Marks(BEGIN, END, (PAD, UNKNOWN, BEGIN))
@@ -311,14 +314,47 @@ def test_nan_among_the_continuations_comes_first() -> None:
 def test_limits_to_all_tokens_change_nothing_and_others_are_kept(beam: int) -> None:
     model, settings = make(30), recipe.Search(beam=beam)
     free = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam)
-    every = Limits(torch.arange(20), torch.arange(20, 30), torch.ones(5, 10, dtype=torch.bool))
+    every = Limits(torch.arange(20), torch.arange(20, 30), torch.arange(10).expand(5, 10))
     limited = beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=every)
     for one, two in zip(free, limited, strict=True):
         assert [each.tokens for each in one] == [each.tokens for each in two]
         assert [each.score for each in one] == pytest.approx([each.score for each in two], rel=1e-12)
-    shared, further = torch.tensor([5, 8, END]), torch.tensor([20, 9])
-    own = torch.tensor([[row != 0, row != 1] for row in range(5)])
-    few = Limits(shared, further, own)
+    shared, further = torch.tensor([5, 8, END]), torch.tensor([9, 20, UNKNOWN])
+    few = Limits(shared, further, torch.tensor([[0, -1, -1], [1, -1, -1], [0, 1, 2], [-1, -1, -1], [2, -1, -1]]))
+    usable = [{9}, {20}, {9, 20}, set(), set()]
     for row, found in enumerate(beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=few)):
         for hypothesis in found:
-            assert set(hypothesis.tokens) <= {*shared.tolist(), *further[own[row]].tolist()}
+            assert set(hypothesis.tokens) <= {5, 8} | usable[row]
+    none = Limits(torch.tensor([5, 8, END]), torch.tensor([], dtype=torch.long), torch.full((5, 2), -1))
+    for found in beam_search(model.decoder, encode(model), settings, MARKS, n_best=beam, limits=none):
+        assert all(set(hypothesis.tokens) <= {5, 8} for hypothesis in found)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_sentence_with_a_list_of_its_own_has_the_same_bits_alone(precision: WeightPrecision) -> None:
+    """Whatever tokens its neighbours bring along, and however many."""
+    vocab_size, generator = 700, np.random.default_rng(1)
+    ranked = generator.permutation(np.arange(END, vocab_size)).astype(np.int32)
+    always = np.sort(np.append(ranked[:90][ranked[:90] != END], END)).astype(np.int32)
+    sizes = [0, 0, 0, 0, 200, 5, 70]  # of the lists of the source's pieces
+    ids = np.concatenate([generator.choice(ranked, size, replace=False) for size in sizes])
+    shortlist = Shortlist(ranked, always, np.cumsum([0, *sizes]).astype(np.int32), ids, "")
+    model, settings = make(vocab_size, hidden_size=32).float(), recipe.Search(beam=4)
+    try:
+        prepare(model, prepare_for(precision, torch.device("cpu"), 1))
+    except UserError as error:
+        pytest.skip(str(error))
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("without oneDNN bits depend on the batch")
+    encoded, rows = encode(model), [row[:length].tolist() for row, length in zip(SOURCE, LENGTHS, strict=True)]
+
+    def found(some: list[int]) -> list[tuple[tuple[int, ...], float]]:
+        limits = Limits(*shortlist.candidates([rows[row] for row in some]))
+        batch = encoded.select(torch.tensor(some))
+        return [
+            (each.tokens, each.score) for each, *_ in beam_search(model.decoder, batch, settings, MARKS, limits=limits)
+        ]
+
+    together = found([*range(5)])
+    assert [*itertools.chain.from_iterable(found([row]) for row in range(5))] == together
+    assert found([3, 1]) == [together[3], together[1]]

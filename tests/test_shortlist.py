@@ -56,8 +56,8 @@ def sentences(tokenizer: Tokenizer, *texts: str) -> list[list[int]]:
 
 
 def own(shortlist: Shortlist, sentence: list[int]) -> set[int]:
-    shared, further, mask = shortlist.candidates([sentence])
-    return {*shared.tolist(), *further[mask[0]].tolist()}
+    shared, further, (places,) = shortlist.candidates([sentence])
+    return {*shared.tolist(), *further[places[places >= 0]].tolist()}
 
 
 # --- candidates
@@ -66,29 +66,31 @@ def own(shortlist: Shortlist, sentence: list[int]) -> set[int]:
 def test_candidates_rise_fill_blocks_and_hold_the_end_mark(built: Built, shortlist: Shortlist) -> None:
     _, tokenizers = built
     target = tokenizers.target
-    shared, further, mask = shortlist.candidates(sentences(tokenizers.source))
-    columns = [*shared.tolist(), *further.tolist()]
-    assert (shared.dtype, further.dtype, mask.dtype) == (torch.int64, torch.int64, torch.bool)
-    assert mask.shape == (3, len(further))
-    assert columns == sorted(shared.tolist()) + sorted(further.tolist())
-    assert len(set(columns)) == len(columns)
-    assert len(columns) % BLOCK == 0  # so that search pads nothing
+    shared, further, places = shortlist.candidates(sentences(tokenizers.source))
+    candidates = [*shared.tolist(), *further.tolist()]
+    assert (shared.dtype, further.dtype, places.dtype) == (torch.int64, torch.int64, torch.int64)
+    assert candidates == sorted(shared.tolist()) + sorted(further.tolist())
+    assert len(set(candidates)) == len(candidates)
     assert shared.tolist() == shortlist.always.tolist()  # in every batch
     assert target.eos_id in shared
-    assert not {target.pad_id, target.bos_id, target.unk_id} & set(columns)
-    assert 0 < int((~mask.any(0)).sum()) < 64  # what only fills up is in no list
+    assert not {target.pad_id, target.bos_id, target.unk_id} & set(candidates)
+    assert (len(shared) + places.shape[1]) % BLOCK == 0  # so that search pads nothing
+    assert len(further) % 64 == 0
+    assert 0 < len(further) - len(places[places >= 0].unique()) < 64  # what only fills up is in no list
 
 
 def test_a_sentences_list_does_not_depend_on_its_neighbours(built: Built, shortlist: Shortlist) -> None:
     store, _ = built
     rows = [np.split(store.source.tokens, store.source.offsets[1:-1])[index].tolist() for index in range(60)]
-    shared, further, mask = shortlist.candidates(rows)
+    shared, further, places = shortlist.candidates(rows)
     for row, sentence in enumerate(rows):
-        assert {*shared.tolist(), *further[mask[row]].tolist()} == own(shortlist, sentence)
+        its = places[row][places[row] >= 0]
+        assert {*shared.tolist(), *further[its].tolist()} == own(shortlist, sentence)
+        assert places[row].tolist() == sorted(its.tolist()) + [-1] * (places.shape[1] - len(its))
     order = random.Random(1).sample(range(60), 60)
     _, other, shuffled = shortlist.candidates([rows[index] for index in order])
     assert torch.equal(further, other)
-    assert torch.equal(mask[order], shuffled)
+    assert torch.equal(places[order], shuffled)
 
 
 def test_marks_and_repeated_pieces_change_nothing(built: Built, shortlist: Shortlist) -> None:
@@ -98,8 +100,8 @@ def test_marks_and_repeated_pieces_change_nothing(built: Built, shortlist: Short
 
 
 def test_no_sentences_and_empty_ones_have_the_pieces_for_every_sentence(shortlist: Shortlist) -> None:
-    shared, further, mask = shortlist.candidates([])
-    assert mask.shape == (0, len(further))
+    shared, further, places = shortlist.candidates([])
+    assert (len(further), len(places)) == (0, 0)
     assert shared.tolist() == shortlist.always.tolist()
     assert own(shortlist, []) == set(shortlist.always.tolist())
 
@@ -107,9 +109,9 @@ def test_no_sentences_and_empty_ones_have_the_pieces_for_every_sentence(shortlis
 def test_a_small_vocabulary_is_used_as_a_whole() -> None:
     ids = np.arange(3, 10, dtype=np.int32)
     small = Shortlist(ids, ids[:1], np.array([0, 7], np.int32), ids, "")
-    shared, further, mask = small.candidates([[0]])
+    shared, further, places = small.candidates([[0]])
     assert [*shared.tolist(), *further.tolist()] == ids.tolist()
-    assert mask.all()
+    assert places[places >= 0].tolist() == list(range(len(further)))
 
 
 # --- building

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,8 +55,8 @@ class OutputLayer(nn.Module):
         self._prepare = prepare
         self._product = prepare(self.weight, self.bias)
 
-    def over(self, shared: Tensor, further: Tensor) -> Product:
-        """The output layer for some of the tokens, ``[A]`` and ``[F]``: ``[..., H] -> [..., A + F]``.
+    def over(self, shared: Tensor, further: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """The output layer for some of the tokens, ``[A]`` and ``[F]``: ``[R, H]`` -> ``[R, A]`` and ``[R, F]``.
 
         Not for training. Once weights are prepared, those of the `shared` tokens are kept for the next call.
         """
@@ -64,11 +66,12 @@ class OutputLayer(nn.Module):
             self._shared = None if self._product is None else kept
         first, second = kept[1], self._of(further) if len(further) else None
 
-        def product(features: Tensor) -> Tensor:
+        def products(features: Tensor) -> tuple[Tensor, Tensor]:
             rows = self.narrow(features)
-            return first(rows) if second is None else torch.cat([first(rows), second(rows)], -1)
+            found = first(rows)
+            return found, found[:, :0] if second is None else second(rows)
 
-        return product
+        return products
 
     def _of(self, tokens: Tensor) -> Product:
         tokens = tokens.to(self.weight.device)

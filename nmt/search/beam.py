@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,22 +15,11 @@ from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.candidates import Continuations, best
 from nmt.search.hypothesis import Hypothesis, Marks
+from nmt.search.limits import Limited, Limits
 from nmt.search.sentence import Sentence
 
 TOGETHER = 8
 """More rows are multiplied in multiples of this: oneDNN keeps a kernel for each number of rows that it has seen."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The tokens that translations may be made of, where not the whole vocabulary."""
-
-    shared: Tensor
-    """``[A]``: tokens of every sentence, the end mark among them."""
-    further: Tensor
-    """``[F]``: others that some of these sentences may use."""
-    own: Tensor
-    """``[B, F]``, True where a sentence may use a further one: so that it doesn't depend on its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +40,8 @@ class _Live:
     """``[L]``, which of the N · W places are filled, for continuations of others aren't looked for; None for all."""
     row_of: Tensor
     """``[N, W]``, which of the L a place is; of an empty one, its sentence's first."""
-    barred: Tensor | None
-    """``[N, F]``: -inf for the last F columns of logits that a sentence may not use, else 0; None where there are no
-    limits."""
+    limited: Limited | None
+    """The columns of logits; None where there is one for every token."""
 
 
 class _Search:
@@ -64,17 +51,13 @@ class _Search:
         self._decoder = decoder
         self._width = width
         self._weights = weights
-        self._limits = limits
         self._marks = marks
-        self._output: Callable[[Tensor], Tensor] = decoder.logits
-        self._end, self._banned = marks.end, torch.tensor(marks.banned, dtype=torch.long)  # their columns of logits
-        self._token_of: list[int] | None = None  # of each column of logits, where there isn't one for every token
+        self._limits = limits
+        banned = torch.tensor(marks.banned, dtype=torch.long)
+        self._end, self._banned = marks.end, banned  # their columns of logits
         if limits is not None:
-            tokens = torch.cat([limits.shared, limits.further])
-            self._token_of = tokens.tolist()
-            self._output = decoder.output.over(limits.shared, limits.further)
-            self._end = self._token_of.index(marks.end)
-            self._banned = torch.isin(tokens, self._banned).nonzero().squeeze(1)
+            self._end = limits.shared.tolist().index(marks.end)
+            self._banned = torch.isin(limits.shared, banned).nonzero().squeeze(1)
 
     def start(self, encoded: Encoded, sentences: list[Sentence]) -> _Live:
         encoded = encoded.widened()
@@ -83,19 +66,19 @@ class _Search:
         self._banned = self._banned.to(device)
         begin, first = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
         log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
-        barred = None
+        limited = None
         if self._limits is not None:
-            barred = torch.zeros(self._limits.own.shape).masked_fill_(~self._limits.own, float("-inf")).to(log_p)
+            limited = Limited.of(self._decoder.output, self._limits, self._marks.banned, log_p)
         state = self._decoder.initial_state(memory)
-        return _Live(sentences, memory, state, first, begin, log_p, None, first[:, None], barred)
+        return _Live(sentences, memory, state, first, begin, log_p, None, first[:, None], limited)
 
     def advance(self, live: _Live, length: int) -> _Live | None:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
         decoded = self._decoder.branch(live.tokens, live.state, live.parents, live.memory)
         following = self._following(live, decoded.features, length)
         found = best(following, live.row_of, live.log_p, self._width)
-        if self._token_of is not None:
-            found = [each._replace(tokens=[self._token_of[column] for column in each.tokens]) for each in found]
+        if live.limited is not None:
+            found = [each._replace(tokens=live.limited.tokens(row, each.tokens)) for row, each in enumerate(found)]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
         beams = [sentence.advance(*each) for sentence, *each in zip(live.sentences, looked, found, strict=True)]
         kept = [(row, beam) for row, beam in enumerate(beams) if beam is not None]
@@ -105,9 +88,11 @@ class _Search:
         """Features ``[N · W, H]`` -> log-probabilities ``[L, C]`` of every token behind the places that are filled."""
         if live.places is not None:
             features = features.index_select(0, live.places)
-        logits = self._output(features).to(live.log_p.dtype).contiguous()
-        if live.barred is not None:
-            _bar(logits, live.barred, live.places, live.log_p.shape[1])
+        if live.limited is None:
+            logits = self._decoder.logits(features)
+        else:
+            logits = live.limited.logits(features, live.places, live.log_p.shape[1])
+        logits = logits.to(live.log_p.dtype).contiguous()
         log_p = torch.log_softmax(logits, -1, out=logits).index_fill_(-1, self._banned, float("-inf"))
         early = [row for row, sentence in enumerate(live.sentences) if length < sentence.shortest]
         late = [row for row, sentence in enumerate(live.sentences) if length >= sentence.longest]
@@ -127,11 +112,11 @@ class _Search:
         numbers = torch.tensor([*chain(*parts)], device=device)  # at once: on a GPU it is a transfer
         rows, parents, tokens, row_of, places = numbers.split([len(part) for part in parts])
         log_p = [beam.log_p + [-math.inf] * (self._width - len(beam.log_p)) for _, beam in kept]
-        sentences, memory, barred = live.sentences, live.memory, live.barred
+        sentences, memory, limited = live.sentences, live.memory, live.limited
         if len(kept) < len(sentences):
-            going = torch.tensor([row for row, _ in kept])
-            sentences, memory = [sentences[row] for row, _ in kept], memory.select(going, WIDTH)
-            barred = None if barred is None else barred.index_select(0, going.to(device))
+            going = [row for row, _ in kept]
+            sentences, memory = [sentences[row] for row in going], memory.select(torch.tensor(going), WIDTH)
+            limited = None if limited is None else limited.select(going)
         return _Live(
             sentences=sentences,
             memory=memory,
@@ -141,7 +126,7 @@ class _Search:
             log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device),
             places=places if len(places) else None,
             row_of=row_of.view(len(kept), self._width),
-            barred=barred,
+            limited=limited,
         )
 
     def _numbers(self, width: int, kept: list[tuple[int, Continuations]]) -> tuple[list[int], ...]:
@@ -165,15 +150,6 @@ class _Search:
             parents += [new[parent] for parent in beam.parents] + [len(rows)] * empty
             rows += [row * width + parent for parent in new]
         return _rounded(rows), parents, tokens, row_of, _rounded(places) if len(places) < len(tokens) else []
-
-
-def _bar(logits: Tensor, barred: Tensor, places: Tensor | None, width: int) -> None:
-    """Add what is ``[N, F]`` to the last F columns of logits ``[L, C]``, which are of `places` in beams of a width."""
-    columns = logits.narrow(1, logits.shape[1] - barred.shape[1], barred.shape[1])
-    if places is None:
-        columns.unflatten(0, (len(barred), width)).add_(barred[:, None])
-    else:
-        columns.add_(barred.index_select(0, places.div(width, rounding_mode="floor")))
 
 
 def _rounded(rows: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 Like Marian's lexical shortlist (Junczys-Dowmunt et al. 2018, "Marian: Cost-effective High-Quality Neural Machine
 Translation in C++") and the vocabulary maps of CTranslate2, but each sentence keeps to a list of its own: what its
-neighbours in a batch bring along, it may not use. Only the last bits of scores depend on them, by the order of sums.
+neighbours in a batch bring along, it may not use, and no bit of its scores depends on that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ MAX_EACH = 4096
 """Target pieces that one source piece may bring along."""
 
 MULTIPLE = 64
-"""What the number of candidates is a multiple of: search looks at such blocks."""
+"""What numbers of candidates are multiples of: search looks at such blocks, and a single output of a product would have
+other bits than among others."""
 
 Ids = npt.NDArray[np.int32]
 
@@ -104,23 +105,29 @@ class Shortlist:
     def candidates(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """What the translations of these source sentences may be made of, given as ids with or without end marks.
 
-        Returns the candidates of every sentence ``[A]``, those further ones that some of these have ``[F]`` (int64,
-        both rising, none in both), and ``[B, F]``, True where a further one is in the list of that sentence itself. The
-        end mark is in every list; padding, begin mark and the unknown piece are in none. A + F is filled up to a
-        multiple of 64 with frequent pieces that are in no list, as far as there are any.
+        Returns the candidates of every sentence ``[A]``, the further ones that some of these have ``[F]`` (int64, both
+        rising, none in both), and ``[B, M]``, which of the further ones are in the list of that sentence itself, in
+        rising order, and -1 behind the last of them. The end mark is in every list; padding, begin mark and the unknown
+        piece are in none. A + M is a multiple of 64, and so is F, filled up with frequent pieces as far as there are
+        any.
         """
         own = np.zeros((len(sentences), int(self.ranked.max()) + 1), dtype=np.bool_)
         for row, sentence in enumerate(sentences):
             for piece in set(sentence):
                 own[row, self.ids[self.offsets[piece] : self.offsets[piece + 1]]] = True
-        used: npt.NDArray[np.bool_] = np.any(own, axis=0)
-        used[self.always] = True
-        lacking = -int(used.sum()) % MULTIPLE
-        used[self.ranked[~used[self.ranked]][:lacking]] = True
-        used[self.always] = False
+        free = np.ones(own.shape[1], dtype=np.bool_)
+        free[self.always] = False
+        used: npt.NDArray[np.bool_] = np.any(own, axis=0) & free
+        unused = self.ranked[(free & ~used)[self.ranked]]
+        used[unused[: -int(used.sum()) % MULTIPLE]] = True
         (further,) = np.nonzero(used)
+        places = [np.flatnonzero(row) for row in own[:, further]]
+        most = max(map(len, places), default=0)
+        listed = np.full((len(sentences), most + -(len(self.always) + most) % MULTIPLE), -1, dtype=np.int64)
+        for row, its_places in enumerate(places):
+            listed[row, : len(its_places)] = its_places
         shared, others = (torch.from_numpy(ids.astype(np.int64)) for ids in (self.always, further))
-        return shared, others, torch.from_numpy(own[:, further])
+        return shared, others, torch.from_numpy(listed)
 
 
 def _among(ids: Ids, known: Ids) -> bool:
