@@ -97,11 +97,14 @@ def read(path: Path) -> list[str]:
 
 def ways(arguments: argparse.Namespace) -> Iterator[Way]:
     batches, beams = numbers(arguments.batch), numbers(arguments.beam)
-    shortlists = (False, True) if arguments.shortlist else (False,)
     for beam, precision, shortlist, batch in itertools.product(
-        beams, arguments.precision.split(","), shortlists, batches
+        beams, arguments.precision.split(","), shortlists(arguments), batches
     ):
         yield Way(precision, batch, beam, arguments.threads, shortlist)
+
+
+def shortlists(arguments: argparse.Namespace) -> tuple[bool, ...]:
+    return (False, True) if arguments.shortlist else (False,)
 
 
 def numbers(text: str) -> list[int]:
@@ -180,8 +183,7 @@ def equal(work: Task, arguments: argparse.Namespace, results: Results) -> None:
     """Translations and scores by batch size and threads, compared to the last bit."""
     rows: list[Row] = []
     beam = max(numbers(arguments.beam))
-    shortlists = (False, True) if arguments.shortlist else (False,)
-    for precision, shortlist in itertools.product(arguments.precision.split(","), shortlists):
+    for precision, shortlist in itertools.product(arguments.precision.split(","), shortlists(arguments)):
         expected = best(work.translated(Way(precision, EQUAL_TO, beam, 1, shortlist), len(work.source), full=True)[1])
         for threads, batch in itertools.product((1, 2), numbers(arguments.batch)):
             if (batch, threads) == (EQUAL_TO, 1) or threads > (os.cpu_count() or 1):

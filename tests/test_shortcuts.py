@@ -52,7 +52,7 @@ class HalfStep:
     """A mixin."""
 
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
-        return super().step(0.5 * projected, state, noise)  # type: ignore[misc]
+        return super().step(0.5 * projected, state, noise)
 
 
 class Mixed(HalfStep, GRUCell):

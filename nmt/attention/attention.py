@@ -23,13 +23,13 @@ class Attention(nn.Module, ABC):
     are the recipe's options. `context_size` is the size of what it reads: D, or 0 where it reads nothing.
     """
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        give_up_shortcuts(cls, Attention, {"averages": ["forward", "step"]})
-
     averages: ClassVar[bool] = False
     """Whether contexts are ``weights @ memory.values``, and those are read for nothing else. Search then gives it
     what a layer behind it makes of the values, so that the layer multiplies once a source position, not once a step."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        give_up_shortcuts(cls, Attention, {"averages": ["forward", "step"]})
 
     def __init__(self, query_size: int, key_size: int, *, context_size: int) -> None:
         super().__init__()

@@ -39,12 +39,12 @@ class Cell(nn.Module, ABC):
     each gate. What derives from a finished cell inherits no shortcut for a method that it replaces (see `SHORTCUTS`).
     """
 
+    lasting: ClassVar[bool] = True
+    """Whether it is there for many batches, so that preparing something for it may pay."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         give_up_shortcuts(cls, Cell, SHORTCUTS)
-
-    lasting: ClassVar[bool] = True
-    """Whether it is there for many batches, so that preparing something for it may pay."""
 
     def __init__(self, input_size: int, hidden_size: int, *, state_shapes: tuple[tuple[int, ...], ...]) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ class Cell(nn.Module, ABC):
 
         Asked for once, when the weights won't change any more; of a decoder that is fed its features only where its
         first cell has an `input_layer`. `of_fed` ``[G, F]`` are the columns of that which belong to what rows are fed,
-        or None. Override it to compute once for each row what its hypotheses
-        share, as the cells of this package do with R h; never to be different.
+        or None. Override it to compute once for each row what its hypotheses share, as the cells of this package do
+        with R h; never to be different.
         """
 
         def branch(state: State, parents: Tensor, fed: State) -> Branch:

@@ -120,14 +120,14 @@ class Shortlist:
         used: npt.NDArray[np.bool_] = np.any(own, axis=0) & free
         unused = self.ranked[(free & ~used)[self.ranked]]
         used[unused[: -int(used.sum()) % MULTIPLE]] = True
-        (further,) = np.nonzero(used)
-        places = [np.flatnonzero(row) for row in own[:, further]]
+        (others,) = np.nonzero(used)
+        places = [np.flatnonzero(row) for row in own[:, others]]
         most = max(map(len, places), default=0)
         listed = np.full((len(sentences), most + -(len(self.always) + most) % MULTIPLE), -1, dtype=np.int64)
         for row, its_places in enumerate(places):
             listed[row, : len(its_places)] = its_places
-        shared, others = (torch.from_numpy(ids.astype(np.int64)) for ids in (self.always, further))
-        return shared, others, torch.from_numpy(listed)
+        shared, further = (torch.from_numpy(ids.astype(np.int64)) for ids in (self.always, others))
+        return shared, further, torch.from_numpy(listed)
 
 
 def _among(ids: Ids, known: Ids) -> bool:
