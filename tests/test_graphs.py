@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nmt.cells import engines, graphs
+from nmt.cells import captures, engines, graphs
+from nmt.cells.captures import Captured, Steps
 from nmt.cells.cell import Cell
-from nmt.cells.graphs import Captured, Graphs, Steps
+from nmt.cells.graphs import Graphs
 from nmt.cells.layers import OneWay
 from nmt.cells.state import Noise, State
 from nmt.options import Choice
@@ -159,7 +160,7 @@ def test_a_backward_pass_whose_numbers_were_taken_is_refused(monkeypatch: pytest
 
 def test_few_captures_are_kept_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    monkeypatch.setattr(graphs, "MOST", 2)
+    monkeypatch.setattr(captures, "MOST", 2)
     cell, stand_in = built(), StandIn()
     unroll = engine(stand_in)
     for steps in (8, 16, 24, 24, 16, 8):

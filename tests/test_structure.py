@@ -32,6 +32,7 @@ ROWS = (
     (
         "nmt.cells.state",
         "nmt.cells.branching",
+        "nmt.cells.captures",
         "nmt.cells.cell",
         "nmt.cells.compiled",
         "nmt.cells.engines",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
+from nmt.cells.captures import capture
 from nmt.cells.compiled import Compiled, TorchCompiler
 from nmt.cells.gathered import Gathering
-from nmt.cells.graphs import Graphs, capture
+from nmt.cells.graphs import Graphs
 from nmt.cells.padding import all_full, at_last, cleared, mask_of, reverse
 from nmt.cells.state import State
 from nmt.cells.stepping import along

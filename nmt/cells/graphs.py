@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nmt.cells.captures import AFTER, ByShape, Capture, Captured, Steps
 from nmt.cells.padding import at_last, cleared
 from nmt.cells.state import Noise, State, at_step
 from nmt.cells.trial import difference, in_a_line
@@ -32,73 +32,7 @@ ROWS, STEPS = 16, 8
 """Rows and steps are rounded up to multiples of these."""
 LONGEST = 128
 """Steps of a capture at most: longer sentences are rare, and a capture holds memory for each step."""
-MOST = 32
-"""Captures kept at most."""
-AFTER = 2
-"""How often a shape goes by the loop before it is captured: what comes once isn't worth it."""
 LOG = logging.getLogger("nmt.engines")
-
-Steps = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
-"""What is captured."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A forward pass and its backward pass; what either gives is overwritten by its next call."""
-
-    forward: Callable[[Sequence[Tensor]], Sequence[Tensor]]
-    """Inputs to outputs."""
-    backward: Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
-    """The outputs' gradients to those of the inputs and then the parameters."""
-
-
-Capture = Callable[[Steps, Sequence[Tensor], Sequence[Tensor]], Captured]
-"""Captures a function of some inputs; its gradients also reach the parameters."""
-
-
-def capture(steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
-    """By torch.cuda: run three times on a stream of its own first, for libraries choose and allocate then."""
-    static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
-    every = [*static, *parameters]
-    wanted = [tensor for tensor in every if tensor.requires_grad] if torch.is_grad_enabled() else []
-
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            outputs = steps(static)
-            _gradients(outputs, wanted, [torch.zeros_like(output) for output in outputs])
-    torch.cuda.current_stream().wait_stream(stream)
-    ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-    with torch.cuda.graph(ahead):
-        outputs = steps(static)
-    incoming = [torch.zeros_like(output) for output in outputs]
-    found: dict[int, Tensor | None] = {}
-    if wanted:
-        with torch.cuda.graph(back, pool=ahead.pool()):
-            gradients = _gradients(outputs, wanted, incoming)
-        found = {id(tensor): gradient for tensor, gradient in zip(wanted, gradients, strict=True)}
-
-    def forward(given: Sequence[Tensor]) -> Sequence[Tensor]:
-        for own, tensor in zip(static, given, strict=True):
-            own.detach().copy_(tensor)
-        ahead.replay()
-        return [output.detach() for output in outputs]
-
-    def backward(given: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        for own, tensor in zip(incoming, given, strict=True):
-            own.copy_(tensor)
-        back.replay()
-        return [found.get(id(tensor)) for tensor in every]
-
-    return Captured(forward, backward)
-
-
-def _gradients(outputs: Sequence[Tensor], wanted: list[Tensor], incoming: list[Tensor]) -> Sequence[Tensor | None]:
-    pairs = [pair for pair in zip(outputs, incoming, strict=True) if pair[0].requires_grad]
-    if not pairs or not wanted:
-        return [None for _ in wanted]
-    return torch.autograd.grad([one for one, _ in pairs], wanted, [one for _, one in pairs], allow_unused=True)
 
 
 class _Turn:
@@ -144,8 +78,7 @@ class Graphs:
 
     def __init__(self, capture: Capture, otherwise: Otherwise, *, device: str = "cuda") -> None:
         self._capture, self._otherwise, self._device = capture, otherwise, device
-        self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
-        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._slots: ByShape[_Slot] = ByShape()
         self._checked: weakref.WeakKeyDictionary[Cell, bool] = weakref.WeakKeyDictionary()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graphs:
@@ -176,23 +109,19 @@ class Graphs:
             return F.pad(tensor, [0, 0] * (tensor.dim() - 2) + [0, more_steps])[rows_taken]
 
         key: Hashable = _key(cell, rows + more_rows, steps + more_steps, xs, state)
-        count = self._seen.pop(key, 0)
-        self._seen[key] = count + 1
-        if len(self._seen) > 100 * MOST:
-            self._seen.popitem(last=False)
-        if count < after or (key in self._slots and self._slots[key].busy()):
+        if not self._slots.comes_again(key, after):
+            return None
+        slot = self._slots.get(key)
+        if slot is not None and slot.busy():
             return None
         noise = cell.noise(rows, steps)
         projected = cell.project(widened(cleared(xs, lengths)))
         inputs = [projected, *(tensor[rows_taken] for tensor in state), *map(widened, _flat(noise))]
         parameters = list(cell.parameters())
-        if key not in self._slots:
+        if slot is None:
             run = _steps_of(cell, len(state), noise, projected)
-            self._slots[key] = _Slot(self._capture(run, inputs, parameters))
-        self._slots.move_to_end(key)
-        while len(self._slots) > MOST:
-            self._slots.popitem(last=False)
-        ys, *states = _Replay.apply(self._slots[key], len(inputs), *inputs, *parameters)
+            slot = self._slots.keep(key, _Slot(self._capture(run, inputs, parameters)))
+        ys, *states = _Replay.apply(slot, len(inputs), *inputs, *parameters)
         final = tuple(at_last(tensor[:rows, :steps], lengths) for tensor in states)
         return cleared(ys[:rows, :steps], lengths), final
 
