@@ -1,6 +1,6 @@
 """What costs grow with: sentence length, vocabulary, batch, beam; and the size of the corpus.
 
-    python benchmarks/growth.py [--parts length,vocabulary,batch,beam] [--size small]
+    python benchmarks/growth.py [--parts length,vocabulary,batch,beam] [--size small] [--device cuda [--graphs]]
     python benchmarks/growth.py --parts corpus --source FILE --target FILE [--pairs 35000,140000,560000]
 
 Of the reference model with random weights and sentences, in CPU seconds of one thread: milliseconds of training a
@@ -25,6 +25,8 @@ import torch
 from measure import Neighbours, Results, Row, clock_of, interleaved, medians, parser, ran, ratios
 from reference import SIZES, Training, prepared_model, random_batch, reference_model, searched
 
+from nmt.search.captured import AFTER, CapturedRuns
+
 COMMAND = (sys.executable, "-c", "from nmt.commands.train import main; raise SystemExit(main())")
 REPORT = re.compile(r'"event": "report"')
 UPDATES, WARM_UP = 40, 10
@@ -46,11 +48,12 @@ class Case:
         batch = random_batch(sentences, self.length, self.vocabulary)
         return Training(reference_model(size, vocabulary=self.vocabulary), batch, None, device), sentences * self.length
 
-    def search(self, size: str, device: str) -> tuple[Callable[[], object], int]:
-        """Translating a batch, and the target tokens written."""
+    def search(self, size: str, device: str, graphs: bool) -> tuple[Callable[[], object], int]:
+        """Translating a batch, with `graphs` by CUDA graphs, and the target tokens written."""
         model = prepared_model(size, vocabulary=self.vocabulary, device=device)
         batch = random_batch(self.sentences, self.length, self.vocabulary)
-        return lambda: searched(model, batch, self.beam), self.sentences * self.length
+        captured = CapturedRuns() if graphs else None
+        return lambda: searched(model, batch, self.beam, captured), self.sentences * self.length
 
 
 def cases(part: str, values: list[int]) -> dict[int, Case]:
@@ -70,10 +73,14 @@ def grown(part: str, values: list[int], arguments: argparse.Namespace, results: 
             if part == "beam" and what == "training":
                 continue
             made = {
-                str(value): (case.training if what == "training" else case.search)(arguments.size, arguments.device)
+                str(value): case.training(arguments.size, arguments.device)
+                if what == "training"
+                else case.search(arguments.size, arguments.device, arguments.graphs)
                 for value, case in cases(part, values).items()
             }
-            taken = interleaved({name: call for name, (call, _) in made.items()}, arguments.rounds, clock=clock)
+            calls = {name: call for name, (call, _) in made.items()}
+            warm_up = AFTER + 1 if arguments.graphs and what == "search" else 1  # rounds, until runs are captured
+            taken = interleaved(calls, arguments.rounds, warm_up=warm_up, clock=clock)
             cost = {name: [each / made[name][1] for each in seconds] for name, seconds in taken.items()}
             shares = ratios(cost)
             for name, seconds in medians(cost).items():
@@ -156,6 +163,7 @@ def main() -> None:
     made.add_argument("--batch", default="8,16,32,64,128,256", help="sentences (default: %(default)s)")
     made.add_argument("--beam", default="1,2,5,10,20", help="(default: %(default)s)")
     made.add_argument("--device", default="cpu", help="cpu or cuda, where seconds are wall time (default: %(default)s)")
+    made.add_argument("--graphs", action="store_true", help="search by CUDA graphs")
     made.add_argument("--source", type=Path, help="a corpus, plain, .gz or .xz")
     made.add_argument("--target", type=Path, help="its other side")
     made.add_argument("--pairs", default="35000,140000,560000", help="of the corpus (default: %(default)s)")
@@ -163,6 +171,8 @@ def main() -> None:
         "--work", type=Path, default=Path("runs/benchmark"), help="where things go (default: %(default)s)"
     )
     arguments = made.parse_args()
+    if arguments.graphs and not arguments.device.startswith("cuda"):
+        made.error("--graphs needs --device cuda")
     torch.set_num_threads(1)
     results = Results("growth", arguments)
     for part in arguments.parts.split(","):

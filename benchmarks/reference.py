@@ -14,6 +14,7 @@ from nmt.options import Choice
 from nmt.products import prepare_for
 from nmt.recipe import Search
 from nmt.search.beam import beam_search
+from nmt.search.captured import CapturedRuns
 from nmt.search.hypothesis import Marks
 from nmt.text.batches import Batch
 from nmt.training.seeds import seed_of
@@ -77,13 +78,15 @@ class Training:
         self._updater.update([self._batch], self._number, 1e-3, seed_of(1, self._number))
 
 
-def searched(model: Seq2Seq, batch: Batch, beam: int) -> Sequence[Sequence[object]]:
+def searched(
+    model: Seq2Seq, batch: Batch, beam: int, captured: CapturedRuns | None = None
+) -> Sequence[Sequence[object]]:
     """Translations of a batch as long as its sentences: hypotheses that end are as rare as any word."""
     length, device = batch.source.shape[1], next(model.parameters()).device
     settings = Search(beam=beam, max_length_ratio=0.0, max_length_extra=length, min_length_ratio=1.0)
     with torch.inference_mode():
         encoded = model.encoder(batch.source.to(device), batch.source_lengths)
-        return beam_search(model.decoder, encoded, settings, Marks(1, 3, (0, 2)))
+        return beam_search(model.decoder, encoded, settings, Marks(1, 3, (0, 2)), captured=captured)
 
 
 def multiplied(model: Seq2Seq) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from nmt.products import WeightPrecision, in_threads, prepare_for
 from nmt.recipe import MAX_BEAM, Search
 from nmt.recipe_file import read_run
 from nmt.search.beam import beam_search
+from nmt.search.captured import CapturedRuns
 from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.limits import Limits
 from nmt.search.loops import loops
@@ -52,6 +53,7 @@ class Translator:
         checkpoint: str = "",
         shortlist: Shortlist | None = None,
         prepared: bool = False,
+        captured: CapturedRuns | None = None,
     ) -> None:
         self._model = model
         self._tokenizers = tokenizers
@@ -63,6 +65,7 @@ class Translator:
         self._device = device
         self._shortlist = shortlist
         self._prepared = prepared
+        self._captured = captured
         target = tokenizers.target
         banned = {target.pad_id, target.bos_id, target.unk_id} - {target.eos_id}
         self._marks = Marks(target.bos_id, target.eos_id, tuple(sorted(banned)))
@@ -76,12 +79,14 @@ class Translator:
         threads: int | None = None,
         precision: WeightPrecision = "fp32",
         shortlist: bool = False,
+        graphs: bool = False,
     ) -> Translator:
         """The best model of a run's folder, or the one of a checkpoint folder in it, made ready for translating.
 
         `precision` is what weights are multiplied in; with `shortlist`, each sentence is translated with the target
-        pieces that the run's shortlist (`nmt-data shortlist`) has for it. Raises UserError where the folder is no
-        run, is damaged, needs a component that isn't installed, or lacks the shortlist.
+        pieces that the run's shortlist (`nmt-data shortlist`) has for it; with `graphs`, search's steps are captured as
+        CUDA graphs. Raises UserError where the folder is no run, is damaged, needs a component that isn't installed, or
+        lacks the shortlist, and for graphs without CUDA.
         """
         folder = Path(folder)
         run = folder if (folder / "recipe.yaml").is_file() else folder.parent
@@ -92,6 +97,8 @@ class Translator:
         if threads is not None:
             torch.set_num_threads(threads)
         settings, chosen = read_run(run), choose_device(device)
+        if graphs:
+            _expect_graphs(chosen, shortlist)
         how = prepare_for(precision, chosen, torch.get_num_threads())
         tokenizers = Tokenizers.load(run)
         with (
@@ -108,6 +115,7 @@ class Translator:
             checkpoint=checkpoint.name,
             shortlist=_shortlist(run, tokenizers) if shortlist else None,
             prepared=True,
+            captured=CapturedRuns() if graphs else None,
         )
 
     def translate(self, sentences: Sequence[str], *, beam: int | None = None) -> list[str]:
@@ -193,6 +201,7 @@ class Translator:
                 n_best=n_best,
                 weights=weights,
                 limits=limits,
+                captured=self._captured,
             )
 
     def _encoded(self, sources: Sequence[str]) -> list[list[int]]:
@@ -228,6 +237,13 @@ def _loaded(settings: recipe.Recipe, tokenizers: Tokenizers, path: Path) -> Seq2
         model = assemble(parts, *sizes, shared=settings.tokenizer.shared)
     map_weights(named_weights(model), path)
     return model
+
+
+def _expect_graphs(device: torch.device, shortlist: bool) -> None:
+    if device.type != "cuda":
+        raise UserError(f"there are no CUDA graphs on {device.type}", "leave graphs out, or name a CUDA device")
+    if shortlist:
+        raise UserError("with a shortlist each batch is another graph", "leave graphs out, or the shortlist")
 
 
 def _shortlist(run: Path, tokenizers: Tokenizers) -> Shortlist:

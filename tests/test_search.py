@@ -32,11 +32,11 @@ LENGTHS = torch.tensor([4, 2, 3, 2, 4])
 NORMALIZATIONS = [("average", 1.0), ("average", 0.6), ("gnmt", 0.8), ("none", 1.0)]
 
 
-def make(vocab_size: int = 7, seed: int = 5, **decoder: object) -> Seq2Seq:
+def make(vocab_size: int = 7, seed: int = 5, *, encoder_size: int = 5, **decoder: object) -> Seq2Seq:
     torch.manual_seed(seed)
     settings = recipe.Model(
         embedding_size=6,
-        encoder=Choice("recurrent", {"hidden_size": 5}),
+        encoder=Choice("recurrent", {"hidden_size": encoder_size}),
         decoder=Choice("recurrent", {"hidden_size": 8, **decoder}),
         initialization=recipe.Initialization(weights="uniform", scale=0.9, recurrent="same"),
     )
@@ -295,7 +295,7 @@ def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width:
     there = log_p.isfinite()
     rows = torch.where(there, there.flatten().cumsum(0).view_as(log_p) - 1, 0)
     total = (following + log_p[..., None]).flatten(1)
-    for row, found in zip(total, best(following[there], rows, log_p, count), strict=True):
+    for row, found in zip(total, best(following[there], rows, log_p, count).lists(), strict=True):
         assert found.log_p == row.sort(descending=True).values[:count].tolist()
         places = [parent * vocab_size + token for _, parent, token in zip(*found, strict=True)]
         likely = [place for place, log_p in zip(places, found.log_p, strict=True) if log_p > -math.inf]
@@ -307,7 +307,7 @@ def test_the_best_continuations_are_those_of_sorting_all(vocab_size: int, width:
 def test_nan_among_the_continuations_comes_first() -> None:
     following = torch.zeros(2, 130)
     following[1, 129] = float("nan")
-    assert math.isnan(best(following, torch.tensor([[0, 1]]), torch.zeros(1, 2), 4)[0].log_p[0])
+    assert math.isnan(best(following, torch.tensor([[0, 1]]), torch.zeros(1, 2), 4).lists()[0].log_p[0])
 
 
 @pytest.mark.parametrize("beam", [1, 4])

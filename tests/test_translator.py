@@ -201,6 +201,14 @@ def test_a_folder_without_a_model_or_an_unknown_device_is_refused(copier: Path, 
             Translator.load(copier, device=device)
 
 
+def test_graphs_are_refused_without_cuda_and_with_a_shortlist(copier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no CUDA graphs on cpu; leave graphs out, or name a CUDA device"):
+        Translator.load(copier, device="cpu", graphs=True)
+    monkeypatch.setattr("nmt.translator.choose_device", torch.device)  # before anything is done on it
+    with pytest.raises(UserError, match="leave graphs out, or the shortlist"):
+        Translator.load(copier, device="cuda", graphs=True, shortlist=True)
+
+
 def test_a_checkpoint_folder_is_a_model_too(copier: Path) -> None:
     name = (copier / "best").read_text().strip()
     assert Translator.load(copier / name).translate(["1 2 3"]) == ["1 2 3"]

@@ -62,6 +62,9 @@ def parser() -> Parser:
         action="store_true",
         help="write only what the run's shortlist has for the words of a line: faster (see nmt-data shortlist)",
     )
+    parser.add_argument(
+        "--graphs", action="store_true", help="take search's steps as CUDA graphs, on a GPU (no --shortlist then)"
+    )
     add_machine_options(parser)
     parser.add_argument(
         "--workers",
@@ -115,6 +118,7 @@ def answering(arguments: argparse.Namespace, folder: Path) -> Answering:
             threads=arguments.threads,
             precision=arguments.precision,
             shortlist=arguments.shortlist,
+            graphs=arguments.graphs,
         )
     search = translator.searching(beam=arguments.beam, length_penalty=arguments.length_penalty)
 

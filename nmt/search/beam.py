@@ -14,8 +14,10 @@ from nmt.cells.state import State, rows_of
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.candidates import Continuations, best
+from nmt.search.captured import CapturedRuns
 from nmt.search.hypothesis import Hypothesis, Marks
 from nmt.search.limits import Limited, Limits
+from nmt.search.on_device import DeviceSearch
 from nmt.search.sentence import Sentence
 
 TOGETHER = 8
@@ -76,7 +78,7 @@ class _Search:
         """One token more for every hypothesis, its `length`-th; None when every sentence is done."""
         decoded = self._decoder.branch(live.tokens, live.state, live.parents, live.memory)
         following = self._following(live, decoded.features, length)
-        found = best(following, live.row_of, live.log_p, self._width)
+        found = best(following, live.row_of, live.log_p, self._width).lists()
         if live.limited is not None:
             found = [each._replace(tokens=live.limited.tokens(row, each.tokens)) for row, each in enumerate(found)]
         looked = decoded.weights.unflatten(0, live.log_p.shape) if self._weights else [None] * len(live.sentences)
@@ -167,6 +169,7 @@ def beam_search(
     n_best: int = 1,
     weights: bool = False,
     limits: Limits | None = None,
+    captured: CapturedRuns | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of each of the B sentences, the best first, made of the tokens that `limits` allow.
 
@@ -174,8 +177,12 @@ def beam_search(
     and ranked by their normalised score, and the beam is narrower by them from then on. Sentences that are done leave
     the batch: those whose beam is empty, or where nothing open could win within `settings.lookahead` tokens. Lengths
     count the end mark and are bounded by the source's and by `MAX_TARGET_TOKENS`: at the maximum, only the end mark may
-    follow. Raises RunError where the model gives NaN, or no translation any probability.
+    follow. On a device that is no processor beams stay there (`DeviceSearch`), and runs of steps are `captured` where
+    that is given. Raises RunError where the model gives NaN, or no translation any probability.
     """
+    if encoded.states.device.type != "cpu":
+        there = DeviceSearch(decoder, settings, marks, n_best=n_best, weights=weights, limits=limits, captured=captured)
+        return there.search(encoded)
     sentences = [Sentence(size, settings, n_best, marks) for size in encoded.lengths.tolist()]
     search = _Search(decoder, max(settings.beam, n_best), marks, limits, weights)
     live: _Live | None = search.start(encoded, sentences)

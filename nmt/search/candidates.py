@@ -22,7 +22,39 @@ class Continuations(NamedTuple):
     """Its last."""
 
 
-def best(following: Tensor, row_of: Tensor, log_p: Tensor, count: int) -> list[Continuations]:
+class Best(NamedTuple):
+    """The continuations of N sentences, C each, the best first, where they were computed."""
+
+    log_p: Tensor
+    """``[N, C]``, of whole hypotheses."""
+    places: Tensor
+    """``[N, C]``, where in the M · BLOCK tokens that were looked into."""
+    chosen: Tensor
+    """``[N, M]``: the blocks that these are of, numbered through a sentence's W hypotheses."""
+    blocks: int
+    """Of one hypothesis."""
+    vocab_size: int
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, parents and tokens ``[N, C]``, without waiting for a device."""
+        block = self.chosen.gather(1, self.places.div(BLOCK, rounding_mode="floor"))
+        tokens = block.remainder(self.blocks) * BLOCK + self.places.remainder(BLOCK)
+        return self.log_p, block.div(self.blocks, rounding_mode="floor"), tokens.clamp_(max=self.vocab_size - 1)
+
+    def lists(self) -> list[Continuations]:
+        """The same of each sentence: a few numbers, for which lists take a processor less time than tensors do."""
+
+        def continuations(block_of: list[int], log_p: list[float], places: list[int]) -> Continuations:
+            pairs = [divmod(block_of[each // BLOCK], self.blocks) for each in places]
+            tokens = [block * BLOCK + each % BLOCK for (_, block), each in zip(pairs, places, strict=True)]
+            last = self.vocab_size - 1
+            return Continuations(log_p, [parent for parent, _ in pairs], [min(token, last) for token in tokens])
+
+        rows = zip(self.chosen.tolist(), self.log_p.tolist(), self.places.tolist(), strict=True)
+        return [continuations(*row) for row in rows]
+
+
+def best(following: Tensor, row_of: Tensor, log_p: Tensor, count: int) -> Best:
     """The `count` best for each of N sentences, or all where there are fewer; what has no probability may be any.
 
     `following` ``[L, V]`` are the log-probabilities of the tokens behind L hypotheses, `row_of` ``[N, W]`` which of the
@@ -42,12 +74,5 @@ def best(following: Tensor, row_of: Tensor, log_p: Tensor, count: int) -> list[C
         0, chosen.remainder(blocks).add_(row_of.gather(1, parents), alpha=blocks).flatten()
     )
     total = (looked_into.view(*chosen.shape, BLOCK) + log_p.gather(1, parents)[..., None]).flatten(1)  # [N, M · BLOCK]
-    found, index = total.topk(min(count, width * vocab_size))  # [N, C]
-
-    def continuations(block_of: list[int], log_p: list[float], index: list[int]) -> Continuations:
-        # A few numbers, for which lists take less time than tensors do.
-        pairs = [divmod(block_of[each // BLOCK], blocks) for each in index]
-        tokens = [block * BLOCK + each % BLOCK for (_, block), each in zip(pairs, index, strict=True)]
-        return Continuations(log_p, [parent for parent, _ in pairs], [min(token, vocab_size - 1) for token in tokens])
-
-    return [continuations(*row) for row in zip(chosen.tolist(), found.tolist(), index.tolist(), strict=True)]
+    found, places = total.topk(min(count, width * vocab_size))  # [N, C]
+    return Best(found, places, chosen, blocks, vocab_size)

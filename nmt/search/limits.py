@@ -22,6 +22,11 @@ class Limits:
     own: Tensor
     """``[B, M]``: which of the further ones a sentence may use, rising, and -1 behind the last of them."""
 
+    def own_tokens(self) -> Tensor:
+        """``[B, M]``: the tokens that `own` are, any behind the last of them."""
+        own = self.own.clamp(min=0)
+        return self.further[own] if len(self.further) else own
+
 
 @dataclass(frozen=True)
 class Limited:
@@ -44,8 +49,7 @@ class Limited:
     def of(cls, output: OutputLayer, limits: Limits, banned: Sequence[int], like: Tensor) -> Limited:
         """Those of a batch; none is of a `banned` token that isn't shared. Numbers are of the type and on the device of
         `like`."""
-        own = limits.own.clamp(min=0)
-        tokens = limits.further[own] if len(limits.further) else own
+        own, tokens = limits.own.clamp(min=0), limits.own_tokens()
         there = (limits.own >= 0) & ~torch.isin(tokens, torch.tensor(banned, dtype=torch.long))
         empty = torch.zeros(own.shape).masked_fill_(~there, float("-inf")).to(like)
         parts = output.over(limits.shared, limits.further)

@@ -10,10 +10,7 @@ from torch import Tensor
 from nmt.errors import RunError
 from nmt.recipe import Search
 from nmt.search.candidates import Continuations
-from nmt.search.hypothesis import Hypothesis, Marks, normalizer
-
-MAX_TARGET_TOKENS = 4096
-"""No hypothesis grows longer, whatever the settings and the source: time and memory are bounded."""
+from nmt.search.hypothesis import Hypothesis, Marks, length_bounds, normalizer, way_to
 
 
 class Sentence:
@@ -21,10 +18,7 @@ class Sentence:
 
     def __init__(self, size: int, settings: Search, n_best: int, marks: Marks) -> None:
         self._size = size
-        longest = int((size - 1) * settings.max_length_ratio + settings.max_length_extra)
-        self.longest = min(max(longest, 1), MAX_TARGET_TOKENS)
-        """Tokens at most, the end mark counted."""
-        self.shortest = min(int((size - 1) * settings.min_length_ratio) + 1, self.longest)
+        self.shortest, self.longest = length_bounds(size, settings)
         self._settings = settings
         self._n_best = n_best
         self._width = max(settings.beam, n_best)
@@ -40,7 +34,7 @@ class Sentence:
         no translation any probability.
         """
         if math.isnan(found.log_p[0]):
-            raise RunError("the model computes no numbers but NaN", "its training has diverged; use another checkpoint")
+            raise no_numbers()
         if looked is not None:
             self._looked.append(looked)
         beam = Continuations([], [], [])
@@ -55,7 +49,7 @@ class Sentence:
                 beam.parents.append(parent)
                 beam.tokens.append(token)
         if not beam.tokens and not self._ended:
-            raise RunError("the model finds every translation impossible", "use another checkpoint")
+            raise no_translation()
         if not beam.tokens or self._decided(beam.log_p[0]):
             return None
         self._beams.append(beam)
@@ -68,21 +62,17 @@ class Sentence:
     def _end(self, log_p: float, row: int) -> None:
         """Set aside the hypothesis in a `row` of the last beam, which ends here."""
         length = len(self._beams) + 1  # with the end mark
-        weights = [self._looked[-1][row, : self._size]] if self._looked else []
-        tokens = []
-        for index in range(len(self._beams) - 1, -1, -1):
-            beam = self._beams[index]
-            tokens.append(beam.tokens[row])
-            row = beam.parents[row]
-            if self._looked:
-                weights.append(self._looked[index][row, : self._size])
+        way = way_to(row, [beam.parents for beam in self._beams])
+        looked = [
+            weights[each, : self._size] for weights, each in zip(self._looked, [0, *way], strict=bool(self._looked))
+        ]
         self._ended.append(
             Hypothesis(
-                tokens=tuple(reversed(tokens)),
+                tokens=tuple(beam.tokens[each] for beam, each in zip(self._beams, way, strict=True)),
                 score=log_p / normalizer(length, self._settings),
                 log_probability=log_p,
                 finished=length < self.longest,
-                weights=torch.stack(weights[::-1]) if weights else None,
+                weights=torch.stack(looked) if looked else None,
             )
         )
 
@@ -96,3 +86,13 @@ class Sentence:
         ahead = self.longest if self._settings.lookahead is None else length + self._settings.lookahead
         bound = best / normalizer(min(ahead, self.longest), self._settings)
         return sum(hypothesis.score >= bound for hypothesis in self._ended) >= self._n_best
+
+
+def no_numbers() -> RunError:
+    """What is said of a model that gives NaN."""
+    return RunError("the model computes no numbers but NaN", "its training has diverged; use another checkpoint")
+
+
+def no_translation() -> RunError:
+    """What is said of a model that gives no translation any probability."""
+    return RunError("the model finds every translation impossible", "use another checkpoint")

@@ -22,14 +22,14 @@ from nmt.cells.cell import Cell
 from nmt.commands import data_shortlist
 from nmt.recipe_file import read_recipe
 from nmt.registry import ATTENTION, CELL, available, load
-from nmt.search import beam
+from nmt.search import on_device
 from nmt.testing import attentions, cells
 from nmt.testing.contract import apart
 from nmt.training import updater
 from nmt.translator import Translator
 
-STEPS = []
-"""Of search, on either device: the lengths of the hypotheses."""
+RUNS = []
+"""Of search's steps on the device: how many sentences, once for each."""
 LINES = ["1 2 3", "4 5 6 7 8 9", "", "9 9", "0", "7 7 7 7 1 2 3"]
 
 
@@ -43,14 +43,14 @@ def ahead(made: Callable) -> Callable:
     return init
 
 
-def counted(advance: Callable) -> Callable:
-    """A step of search that is counted."""
+def counted(run: Callable) -> Callable:
+    """A run of search's steps that is counted."""
 
-    def step(self: object, live: object, length: int) -> object:
-        STEPS.append(length)
-        return advance(self, live, length)
+    def noted(self: object, live: on_device._Live) -> object:
+        RUNS.append(len(live.shortest))
+        return run(self, live)
 
-    return step
+    return noted
 
 
 def train(folder: str, recipe: str, *words: str) -> dict:
@@ -59,11 +59,10 @@ def train(folder: str, recipe: str, *words: str) -> dict:
     for device in ("cpu", NAME):
         if device == NAME:
             updater.Updater.__init__ = ahead(updater.Updater.__init__)
-        STEPS.clear()
         run = nmt.train(read_recipe(Path(recipe), [*words, f"train.device={device}"]), out=Path(folder) / device)
         weights[device] = load_file(sorted(run.glob("update-*"))[-1] / "model.safetensors")
     names = [name for name, tensor in weights["cpu"].items() if not torch.equal(tensor, weights[NAME][name])]
-    return {"other": names, "steps": len(STEPS)}
+    return {"other": names, "runs": len(RUNS)}
 
 
 def translate(run: str) -> dict:
@@ -71,7 +70,6 @@ def translate(run: str) -> dict:
     assert data_shortlist.main([run, "--frequent", "4", "--each", "2"]) == 0
     found = []
     for device in ("cpu", NAME):
-        STEPS.clear()
         rows = []
         for shortlist in (False, True):
             translator = Translator.load(run, device=device, shortlist=shortlist)
@@ -82,7 +80,7 @@ def translate(run: str) -> dict:
                 ]
         rows += [(pair, 0.0, []) for pair in translator.score(LINES, LINES[::-1])]
         found.append(rows)
-    return {"cpu": found[0], NAME: found[1], "steps": len(STEPS)}
+    return {"cpu": found[0], NAME: found[1], "runs": len(RUNS)}
 
 
 def components() -> dict:
@@ -127,6 +125,6 @@ def attend(attention: Attention, device: torch.device) -> list[torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    beam._Search.advance = counted(beam._Search.advance)
+    on_device.DeviceSearch._run = counted(on_device.DeviceSearch._run)
     made = {"train": train, "translate": translate, "components": components}[sys.argv[1]](*sys.argv[2:])
     print(json.dumps({"found": made, "waits": WAITS}))
