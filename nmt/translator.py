@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nmt import checkpoints, recipe
 from nmt.checkpoints import MODEL
-from nmt.device import choose_device
+from nmt.device import choose_device, moved
 from nmt.errors import UserError
 from nmt.model.prepared import prepare
 from nmt.model.seq2seq import Seq2Seq, assemble
@@ -180,7 +180,7 @@ class Translator:
             source, lengths = self._source([encoded[row] for row in rows])
             marked = [[tokenizer.bos_id, *wanted[row], tokenizer.eos_id] for row in rows]
             target, target_lengths = _padded(marked, tokenizer.pad_id)
-            scores = score(self._model, source, lengths, target.to(self._device), target_lengths)
+            scores = score(self._model, source, lengths, moved(target, self._device), target_lengths)
             for row, log_p, length in zip(rows, scores, target_lengths.tolist(), strict=True):
                 results[row] = (log_p, length - 1)
         return results
@@ -214,7 +214,7 @@ class Translator:
         tokenizer = self._tokenizers.source
         marked = [[*ids[:MAX_SOURCE_TOKENS], tokenizer.eos_id] for ids in encoded]
         source, lengths = _padded(marked, tokenizer.pad_id)
-        return source.to(self._device), lengths
+        return moved(source, self._device), lengths
 
     def _translation(self, source: Sequence[int], cut: bool, hypothesis: Hypothesis) -> Translation:
         return Translation(

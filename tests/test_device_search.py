@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from test_search import BEGIN, END, LENGTHS, MARKS, NORMALIZATIONS, SOURCE, UNKNOWN, encode, make
+from test_search import END, LENGTHS, MARKS, NORMALIZATIONS, SOURCE, UNKNOWN, encode, make
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from nmt import recipe
 from nmt.attention.general import GeneralAttention
 from nmt.attention.memory import Memory
+from nmt.cells import captures
 from nmt.cells.captures import Captured, Steps
 from nmt.cells.state import State
 from nmt.errors import RunError
@@ -29,6 +30,7 @@ from nmt.search.limits import Limits
 from nmt.search.on_device import STEPS, DeviceSearch
 from nmt.search.sentence import Sentence
 
+CPU = torch.device("cpu")
 DECODERS = [
     {},
     {"input_feeding": True, "attention": Choice("additive"), "deep_output": True},
@@ -74,11 +76,11 @@ class Recorder:
     """Captures by recording each operation on tensors, once: all else that a step does in Python is not done again."""
 
     def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
+        self.shapes: list[tuple[object, ...]] = []
 
     def __call__(self, steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
-        self.shapes.append(tuple(inputs[1].shape))
         recorded = make_fx(lambda *tensors: tuple(steps(tensors)))(*(each.clone() for each in inputs))
+        self.shapes.append((*inputs[1].shape[::2], inputs[-1].dtype))
         given: list[Tensor] = []
 
         def forward(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -115,13 +117,59 @@ def test_what_is_found_is_what_a_processor_finds(decoder: dict, beam: int, n_bes
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=str)
 @pytest.mark.usefixtures("soon")
-def test_captured_runs_find_what_steps_find(decoder: dict) -> None:
-    model, settings = make(90, **decoder), recipe.Search(beam=4, min_length_ratio=2.0, max_length_extra=2)
-    runs = CapturedRuns(recorder := Recorder())
-    for rows in ([0, 4], [4, 3, 2]):  # two runs without anything done between, and with
+def test_captured_runs_find_what_steps_find(decoder: dict, caplog: pytest.LogCaptureFixture) -> None:
+    model, runs = make(90, **decoder), CapturedRuns(recorder := Recorder())
+    for rows, alpha in (([0, 4], 1.0), ([4, 3, 2], 1.0), ([0, 4], 0.2)):  # nothing done between two runs, and something
+        settings = recipe.Search(beam=4, length_penalty=alpha, min_length_ratio=2.0, max_length_extra=2)
         expected = beam_search(model.decoder, encode(model, rows), settings, MARKS, n_best=2, weights=True)
         assert_same(on_device(model, settings, rows, n_best=2, weights=True, captured=runs), expected)
-    assert recorder.shapes
+    assert recorder.shapes.count(recorder.shapes[0]) == 2  # once for each length penalty
+    assert not said(caplog)
+
+
+def test_shapes_to_be_captured_are_powers_of_two() -> None:
+    model, lengths = make(30), torch.tensor([40, 3, 17, 70])
+    given = {"n_best": 1, "weights": False, "limits": None}
+    there = DeviceSearch(model.decoder, recipe.Search(), MARKS, **given, captured=CapturedRuns(Recorder()))
+    assert there._shape([1], lengths) == ([1], 16)
+    assert there._shape([0, 1, 2], lengths) == ([0, 1, 2, 0], 64)
+    assert there._shape([0, 3], lengths) == ([0, 3], 128)
+
+
+@pytest.mark.usefixtures("soon")
+def test_no_more_runs_are_captured_than_may_be_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(captures, "MOST", 1)
+    model, runs = make(30), CapturedRuns(recorder := Recorder())
+    for beam in (2, 3, 2):
+        settings = recipe.Search(beam=beam)
+        expected = beam_search(model.decoder, encode(model, [1]), settings, MARKS)
+        assert_same(on_device(model, settings, [1], captured=runs), expected)
+    assert len(recorder.shapes) == 1 and not said(caplog)
+
+
+def test_a_float32_model_is_searched_with_in_float32() -> None:
+    model, settings = make(30).float(), recipe.Search(beam=4)
+    found = on_device(model, settings, n_best=4)
+    expected = beam_search(model.decoder, encode(model), settings, MARKS, n_best=4)
+    for row, other in zip(found, expected, strict=True):
+        assert [each.tokens for each in row] == [each.tokens for each in other]
+        assert [each.score for each in row] == pytest.approx([each.score for each in other], rel=1e-5)
+    there = DeviceSearch(model.decoder, settings, MARKS, n_best=1, weights=False, limits=None, captured=None)
+    with torch.inference_mode():
+        assert there._start(encode(model)).beams.going.dtype == torch.float32
+
+
+def test_what_the_model_makes_of_an_empty_place_is_not_read() -> None:
+    model, settings = make(30), recipe.Search(beam=3)
+    with torch.no_grad():
+        model.decoder.output.bias[END] = 2.0  # so that places become empty
+        model.decoder.embedding.weight[END] = math.nan  # what stands in an empty place
+    encoded = encode(make(30))
+    there = DeviceSearch(model.decoder, settings, MARKS, n_best=1, weights=False, limits=None, captured=None)
+    with torch.inference_mode():
+        assert_same(there.search(encoded), beam_search(model.decoder, encoded, settings, MARKS))
 
 
 @pytest.mark.parametrize("lookahead", [1, 3, None])
@@ -131,8 +179,8 @@ def test_beams_on_a_device_advance_by_the_rules_for_a_sentence(lookahead: int | 
     settings = recipe.Search(beam=3, lookahead=lookahead, max_length_ratio=0.0, max_length_extra=9)
     for seed in range(100):
         generator = torch.Generator().manual_seed(seed)
-        sentence, beams = Sentence(20, settings, n_best, MARKS), Beams.first(1, 3, BEGIN, torch.zeros(()).double())
-        longest, going, found, spent = torch.tensor([9]), True, [], 0.0
+        sentence, beams = Sentence(20, settings, n_best, MARKS), Beams.first(1, 3, MARKS, torch.float64, CPU)
+        longest, going, found, spent = torch.tensor([9.0]).double(), True, [], 0.0
         for length in range(1, 13):
             open_places = int((beams.log_p > -math.inf).sum()) if going else 3
             spent += float(torch.rand((), generator=generator)) ** 2 * 4.0  # some words cost much
@@ -148,28 +196,23 @@ def test_beams_on_a_device_advance_by_the_rules_for_a_sentence(lookahead: int | 
             if going:
                 beam = sentence.advance(None, Continuations(*(each[0].tolist() for each in (log_p, parents, tokens))))
                 going = beam is not None
-                found = beams.ended_log_p.tolist()
+                found = beams.ended.tolist()
                 assert bool(beams.done) != going
                 count = 0 if beam is None else len(beam.tokens)
                 assert (beams.log_p > -math.inf).sum() == count
                 if beam is not None:
-                    kept = (each[0, :count].tolist() for each in (beams.log_p, beams.parents, beams.tokens))
-                    assert [*kept] == [beam.log_p, beam.parents, beam.tokens]
+                    assert beams.going[0, :3, :count].tolist() == [beam.log_p, beam.parents, beam.tokens]
             assert bool(beams.done) != going
             assert not (beams.log_p > -math.inf).any() or going
-        assert not going and beams.ended_log_p.tolist() == found
+        assert not going and beams.ended.tolist() == found
         best = sentence.best()
-        scores = [
-            log_p / length
-            for log_p, length in zip(found[0], beams.ended_lengths[0].tolist(), strict=True)
-            if log_p > -math.inf
-        ]
+        scores = [log_p / length for log_p, _, _, length in zip(*found[0], strict=True) if log_p > -math.inf]
         assert sorted(scores, reverse=True)[:n_best] == [each.score for each in best]
 
 
 def test_a_nan_counts_until_a_sentence_is_done() -> None:
-    settings, longest = recipe.Search(beam=1), torch.tensor([9, 9])
-    beams = Beams.first(2, 1, BEGIN, torch.zeros(()))
+    settings, longest = recipe.Search(beam=1), torch.tensor([9.0, 9.0])
+    beams = Beams.first(2, 1, MARKS, torch.float32, CPU)
     none = torch.zeros(2, 1, dtype=torch.long)
     for log_p in ([[-1.0], [-1.0]], [[math.nan], [math.nan]]):
         tokens = torch.tensor([[7], [END]])
@@ -248,24 +291,27 @@ def test_steps_of_every_component_can_be_captured(decoder: dict, caplog: pytest.
 
 
 @pytest.mark.usefixtures("soon")
-def test_batches_are_filled_up_so_that_few_shapes_are_captured() -> None:
+def test_batches_are_filled_up_so_that_few_shapes_are_captured(caplog: pytest.LogCaptureFixture) -> None:
     model, settings = make(30), recipe.Search(beam=2)
     runs = CapturedRuns(recorder := Recorder())
     for rows in ([0, 1, 2, 3, 4], [4, 2, 0], [1], [0, 4, 3], [2]):
         expected = beam_search(model.decoder, encode(model, rows), settings, MARKS)
         assert_same(on_device(model, settings, rows, captured=runs), expected)
-    assert {sentences for sentences, _ in recorder.shapes} <= {1, 2, 4, 8}
+    assert {sentences for sentences, *_ in recorder.shapes} <= {1, 2, 4, 8}
     assert len(recorder.shapes) == len(set(recorder.shapes))  # nothing is captured twice
+    assert not said(caplog)
 
 
-def test_a_shape_is_captured_once_it_has_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_is_captured_once_it_has_come_often(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(captured, "AFTER", 1)
     settings = recipe.Search(beam=2, min_length_ratio=STEPS, max_length_ratio=STEPS, max_length_extra=0)  # one run
     model, runs = make(30), CapturedRuns(recorder := Recorder())
     on_device(model, settings, [1], captured=runs)
     assert recorder.shapes == []
     on_device(model, settings, [1], captured=runs)
-    assert recorder.shapes == [(1, 2)]
+    assert [shape[:2] for shape in recorder.shapes] == [(1, 2)] and not said(caplog)
 
 
 class Reading(GeneralAttention):

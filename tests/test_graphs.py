@@ -158,14 +158,14 @@ def test_a_backward_pass_whose_numbers_were_taken_is_refused(monkeypatch: pytest
         ys.sum().backward()
 
 
-def test_few_captures_are_kept_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_when_all_captures_are_made_goes_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    monkeypatch.setattr(captures, "MOST", 2)
+    monkeypatch.setattr(captures, "MOST", 3)
     cell, stand_in = built(), StandIn()
     unroll = engine(stand_in)
     for steps in (8, 16, 24, 24, 16, 8):
         assert same_as_the_loop(cell, unroll, torch.tensor([steps]))
-    assert [shape[1] for shape in stand_in.shapes[1:]] == [8, 16, 24, 8]
+    assert [shape[1] for shape in stand_in.shapes[1:]] == [8, 16]  # the first is the trial's
 
 
 def test_long_sentences_and_cells_for_one_batch_go_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch.nn.functional as F
 from torch import Tensor
 
+from nmt.device import moved
+
 WIDTH = 16
 """Search pads memories to multiples of this: what MKL and a softmax compute of a sentence depends, in the last bit, on
 the padding behind it, but no longer among such widths."""
@@ -31,9 +33,9 @@ class Encoded:
         """``[B, 1, S]``, True where there is no token: the same for every query of every step."""
         return ~self.mask[:, None]
 
-    def widened(self) -> Encoded:
-        """The same with S a multiple of `WIDTH`."""
-        extra = -self.mask.shape[1] % WIDTH
+    def widened(self, multiple: int = WIDTH) -> Encoded:
+        """The same with S a multiple."""
+        extra = -self.mask.shape[1] % multiple
         if extra == 0:
             return self
         return Encoded(F.pad(self.states, (0, 0, 0, extra)), F.pad(self.mask, (0, extra)), self.lengths, self.summary)
@@ -42,7 +44,7 @@ class Encoded:
         """The sentences at the indices `rows` (on the CPU), cut to the longest, or a `multiple` behind it."""
         lengths = self.lengths[rows]
         longest = int(lengths.max())
-        index, size = rows.to(self.mask.device), longest + -longest % multiple
+        index, size = moved(rows, self.mask.device), longest + -longest % multiple
         states, mask = self.states[:, :size].index_select(0, index), self.mask[:, :size].index_select(0, index)
         return Encoded(states, mask, lengths, self.summary.index_select(0, index))
 
@@ -65,6 +67,6 @@ class Memory:
     def select(self, rows: Tensor, multiple: int = 1) -> Memory:
         """The memory of the sentences at the indices `rows`, as `Encoded.select`."""
         encoded = self.encoded.select(rows, multiple)
-        size, index = encoded.mask.shape[1], rows.to(self.keys.device)
+        size, index = encoded.mask.shape[1], moved(rows, self.keys.device)
         products = None if self.products is None else self.products[:, :size].index_select(0, index)
         return Memory(encoded, self.keys[:, :size].index_select(0, index), products)

@@ -1,19 +1,19 @@
-"""CUDA graphs of a function of tensors, and keeping few of them: by shape, the latest, of shapes that come again."""
+"""CUDA graphs of a function of tensors, and keeping few of them: of shapes that come again."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-AFTER = 2
-"""How often a shape comes before it is captured: what comes once isn't worth it."""
 MOST = 32
-"""Captures kept at most."""
+"""Captures of one model at most."""
 
 Steps = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """What is captured."""
@@ -33,42 +33,72 @@ Capture = Callable[[Steps, Sequence[Tensor], Sequence[Tensor]], Captured]
 """Captures a function of some inputs; its gradients also reach the parameters."""
 
 
-def capture(steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
-    """By torch.cuda: run three times on a stream of its own first, for libraries choose and allocate then."""
-    static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
-    every = [*static, *parameters]
-    wanted = [tensor for tensor in every if tensor.requires_grad] if torch.is_grad_enabled() else []
+class CudaCapture:
+    """By torch.cuda: run three times on a stream of its own first, for libraries choose and allocate then.
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
+    One of them is for one model's captures, which use one stream: what libraries keep for a stream is then in no other
+    model's graphs, and there once. Captures without gradients share their memory, for what they give out is to be
+    copied before another runs.
+    """
+
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self) -> None:
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._pools: dict[torch.device, Any] = {}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> CudaCapture:
+        return CudaCapture()
+
+    def __call__(self, steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
+        """As `Capture` says. Raises RuntimeError for what no graph can hold."""
+        device = inputs[0].device
+        with self._one_at_a_time, ExitStack() as stack:
+            stack.enter_context(torch.cuda.device(device))
+            # A capture that fails doesn't go back to the stream that it left.
+            stack.enter_context(torch.cuda.stream(torch.cuda.current_stream()))
+            stack.callback(torch.cuda.synchronize)
+            return self._captured(steps, inputs, parameters, device)
+
+    def _captured(
+        self, steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor], device: torch.device
+    ) -> Captured:
+        static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
+        every = [*static, *parameters]
+        wanted = [tensor for tensor in every if tensor.requires_grad] if torch.is_grad_enabled() else []
+
+        if device not in self._streams:
+            self._streams[device], self._pools[device] = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        stream = self._streams[device]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                outputs = steps(static)
+                _gradients(outputs, wanted, [torch.zeros_like(output) for output in outputs])
+        torch.cuda.current_stream().wait_stream(stream)
+        ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(ahead, None if wanted else self._pools[device], stream, "thread_local"):
             outputs = steps(static)
-            _gradients(outputs, wanted, [torch.zeros_like(output) for output in outputs])
-    torch.cuda.current_stream().wait_stream(stream)
-    ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-    with torch.cuda.graph(ahead):
-        outputs = steps(static)
-    incoming = [torch.zeros_like(output) for output in outputs]
-    found: dict[int, Tensor | None] = {}
-    if wanted:
-        with torch.cuda.graph(back, pool=ahead.pool()):
-            gradients = _gradients(outputs, wanted, incoming)
-        found = {id(tensor): gradient for tensor, gradient in zip(wanted, gradients, strict=True)}
+        incoming = [torch.zeros_like(output) for output in outputs if wanted]
+        found: dict[int, Tensor | None] = {}
+        if wanted:
+            with torch.cuda.graph(back, ahead.pool(), stream, "thread_local"):
+                gradients = _gradients(outputs, wanted, incoming)
+            found = {id(tensor): gradient for tensor, gradient in zip(wanted, gradients, strict=True)}
 
-    def forward(given: Sequence[Tensor]) -> Sequence[Tensor]:
-        for own, tensor in zip(static, given, strict=True):
-            own.detach().copy_(tensor)
-        ahead.replay()
-        return [output.detach() for output in outputs]
+        def forward(given: Sequence[Tensor]) -> Sequence[Tensor]:
+            for own, tensor in zip(static, given, strict=True):
+                own.detach().copy_(tensor)
+            ahead.replay()
+            return [output.detach() for output in outputs]
 
-    def backward(given: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        for own, tensor in zip(incoming, given, strict=True):
-            own.copy_(tensor)
-        back.replay()
-        return [found.get(id(tensor)) for tensor in every]
+        def backward(given: Sequence[Tensor]) -> Sequence[Tensor | None]:
+            for own, tensor in zip(incoming, given, strict=True):
+                own.copy_(tensor)
+            back.replay()
+            return [found.get(id(tensor)) for tensor in every]
 
-    return Captured(forward, backward)
+        return Captured(forward, backward)
 
 
 def _gradients(outputs: Sequence[Tensor], wanted: list[Tensor], incoming: list[Tensor]) -> Sequence[Tensor | None]:
@@ -82,10 +112,14 @@ Kept = TypeVar("Kept")
 
 
 class ByShape(Generic[Kept]):
-    """What is made of shapes: `MOST` at most, the latest; and how often each shape has come."""
+    """What is made of shapes that come again, `MOST` of it, and how often each shape has come.
+
+    None is ever let go for another: a mixture of more shapes would be captured again and again, and with a graph goes
+    memory of libraries that others may have in theirs.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
+        self._kept: dict[Hashable, Kept] = {}
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
 
     def comes_again(self, shape: Hashable, after: int) -> bool:
@@ -97,14 +131,14 @@ class ByShape(Generic[Kept]):
         return count >= after
 
     def get(self, shape: Hashable) -> Kept | None:
-        """What was made of it, if that is still kept."""
-        if shape in self._kept:
-            self._kept.move_to_end(shape)
+        """What was made of it."""
         return self._kept.get(shape)
 
+    def full(self) -> bool:
+        """Whether nothing more may be kept."""
+        return len(self._kept) >= MOST
+
     def keep(self, shape: Hashable, made: Kept) -> Kept:
-        """Keep what was made of it, and less of others."""
+        """Keep what was made of it."""
         self._kept[shape] = made
-        while len(self._kept) > MOST:
-            self._kept.popitem(last=False)
         return made

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 from torch import Tensor
 
-from nmt.cells.captures import capture
+from nmt.cells.captures import CudaCapture
 from nmt.cells.compiled import Compiled, TorchCompiler
 from nmt.cells.gathered import Gathering
 from nmt.cells.graphs import Graphs
@@ -44,7 +44,7 @@ def choose(engine: Engine) -> Unroll:
     """The recipe's `engine` as a function; captures and compiled steps are each model's own."""
     if engine == "compiled":
         return Compiled(TorchCompiler(), own)
-    return Graphs(capture, own) if engine == "graph" else ENGINES[engine]
+    return Graphs(CudaCapture(), own) if engine == "graph" else ENGINES[engine]
 
 
 def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
@@ -97,7 +97,7 @@ ENGINES: dict[Engine, Unroll] = {
     "fused": own,
     "loop": loop,
     "gathered": gathered,
-    "graph": Graphs(capture, own),
+    "graph": Graphs(CudaCapture(), own),
 }
 """What costs nothing to try with any cell: all but `compiled`. A graph only on a GPU."""
 

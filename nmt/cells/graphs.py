@@ -7,6 +7,7 @@ a second call meanwhile goes by the loop. The capturing function is given, so th
 
 from __future__ import annotations
 
+import copy
 import logging
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.cells.captures import AFTER, ByShape, Capture, Captured, Steps
+from nmt.cells.captures import ByShape, Capture, Captured, Steps
 from nmt.cells.padding import at_last, cleared
 from nmt.cells.state import Noise, State, at_step
 from nmt.cells.trial import difference, in_a_line
@@ -32,6 +33,8 @@ ROWS, STEPS = 16, 8
 """Rows and steps are rounded up to multiples of these."""
 LONGEST = 128
 """Steps of a capture at most: longer sentences are rare, and a capture holds memory for each step."""
+AFTER = 2
+"""How often a shape goes by the loop before it is captured: what comes once isn't worth it."""
 LOG = logging.getLogger("nmt.engines")
 
 
@@ -83,7 +86,7 @@ class Graphs:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graphs:
         """A copy of a model captures its own: those kept here go with this model's weights."""
-        return Graphs(self._capture, self._otherwise, device=self._device)
+        return Graphs(copy.deepcopy(self._capture, memo), self._otherwise, device=self._device)
 
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As every engine."""
@@ -112,7 +115,7 @@ class Graphs:
         if not self._slots.comes_again(key, after):
             return None
         slot = self._slots.get(key)
-        if slot is not None and slot.busy():
+        if self._slots.full() if slot is None else slot.busy():
             return None
         noise = cell.noise(rows, steps)
         projected = cell.project(widened(cleared(xs, lengths)))

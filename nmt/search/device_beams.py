@@ -5,80 +5,73 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from nmt.device import moved
 from nmt.recipe import Search
 from nmt.search.hypothesis import Marks, normalizer
 
+FIELDS = 4
+"""What there is of each hypothesis: its log-probability, which of the W before it goes on (its parent), its last token
+and its length. All are numbers of one type, which holds the whole ones, below 2^24, exactly: so one operation writes
+them all, and of operations this is made, whatever their size."""
+
 
 class Beams(NamedTuple):
-    """N sentences of W hypotheses each, the best first, and what has ended of them."""
+    """N sentences of W hypotheses each, and as many that have ended."""
 
     length: Tensor
-    """``[]``: tokens of the hypotheses."""
-    tokens: Tensor
-    """``[N, W]``, the last of each hypothesis."""
-    parents: Tensor
-    """``[N, W]``, which of the W before it each goes on."""
-    log_p: Tensor
-    """``[N, W]``; -inf for a place in the beam that no hypothesis fills."""
+    """``[1]``: tokens of the hypotheses."""
+    going: Tensor
+    """``[N, 4, W]``, the best first; with a log-probability of -inf for a place in the beam that none fills."""
+    ended: Tensor
+    """``[N, 4, W]``, in the order in which they ended, filled up likewise; lengths count the end mark."""
     done: Tensor
     """``[N]``"""
     broken: Tensor
     """``[N]``: whether the model gave NaN."""
-    ended_log_p: Tensor
-    """``[N, W]``, of hypotheses in the order in which they ended, -inf for none."""
-    ended_lengths: Tensor
-    """``[N, W]``, with the end mark."""
-    ended_parents: Tensor
-    """``[N, W]``, which of the W before its end each went on."""
+    none: Tensor
+    """``[4, 1]``: no hypothesis, with a parent and a token that a step can read and a length that divides."""
 
     @classmethod
-    def first(cls, sentences: int, width: int, begin: int, like: Tensor) -> Beams:
-        """Those before the first token; numbers are of the type and on the device of `like`."""
-        tokens = torch.full((sentences, width), begin, device=like.device)
-        zeros, ones = torch.zeros_like(tokens), torch.ones_like(tokens)
-        no, none = torch.zeros_like(tokens[:, 0], dtype=torch.bool), like.new_full(tokens.shape, float("-inf"))
-        log_p = none.index_fill(1, zeros[0, :1], 0.0)
-        return cls(zeros[0, 0], tokens, zeros, log_p, no, no, none, ones, zeros)
+    def first(cls, sentences: int, width: int, marks: Marks, dtype: torch.dtype, device: torch.device) -> Beams:
+        """Those before the first token, as numbers of a type."""
+        none = moved(torch.tensor([[float("-inf")], [0.0], [marks.end], [1.0]], dtype=dtype), device)
+        ended = none.expand(sentences, FIELDS, width)
+        going = ended.clone()
+        going[:, 2] = marks.begin
+        going[:, 0, 0] = 0.0
+        no = torch.zeros(sentences, dtype=torch.bool, device=device)
+        return cls(torch.zeros(1, dtype=dtype, device=device), going, ended, no, no, none)
+
+    @property
+    def log_p(self) -> Tensor:
+        """``[N, W]``"""
+        return self.going[:, 0]
 
     def advanced(
         self, best: tuple[Tensor, Tensor, Tensor], longest: Tensor, settings: Search, marks: Marks, n_best: int
     ) -> Beams:
         """Those with one token more, from the W `best` continuations of each sentence: log-probabilities, parents and
-        tokens ``[N, W]``. `longest` ``[N]`` are tokens at most."""
+        tokens ``[N, W]``. `longest` ``[N]`` are tokens at most, numbers of the beams' type."""
         log_p, parents, tokens = best
-        width, length = tokens.shape[1], self.length + 1
-        before = (self.ended_log_p > float("-inf")).sum(-1, keepdim=True)  # [N, 1]
+        width, length, minus = tokens.shape[1], self.length + 1, float("-inf")
+        before = (self.ended[:, 0] > minus).sum(-1, keepdim=True)  # [N, 1]
         rank = torch.arange(width, device=tokens.device)
-        counts = (rank < width - before) & (log_p > float("-inf"))  # [N, W]
+        counts = (rank < width - before) & (log_p > minus)  # [N, W]
         ends = counts & (tokens == marks.end)
-        goes = counts & ~ends
-        slots = (before + ends.cumsum(-1) - 1).masked_fill(~ends, width)
-        places = (goes.cumsum(-1) - 1).masked_fill(~goes, width)
+        goes = counts ^ ends
+        # Those that ended stand before those that go on, and one place behind all is for the others.
+        places = torch.where(goes, goes.cumsum(-1) + (width - 1), 2 * width)
+        places = torch.where(ends, ends.cumsum(-1) + (before - 1), places)
+        found = torch.stack([log_p, parents.to(log_p), tokens.to(log_p), length.expand_as(log_p)], 1)  # [N, 4, W]
+        both = torch.cat([self.ended, self.none.expand(*found.shape[:2], width + 1)], -1)
+        both.scatter_(2, places[:, None].expand_as(found), found)
+        ended, going, _ = both.split([width, width, 1], -1)
 
-        ended_log_p = _written(self.ended_log_p, slots, log_p)
-        ended_lengths = _written(self.ended_lengths, slots, length.expand_as(slots))
-        going = _written(torch.full_like(log_p, float("-inf")), places, log_p)
         ahead = longest if settings.lookahead is None else torch.minimum(length + settings.lookahead, longest)
-        bound = going[:, 0] / normalizer(ahead.to(log_p.dtype), settings)
-        scores = ended_log_p / normalizer(ended_lengths.to(log_p.dtype), settings)
-        decided = (scores >= bound[:, None]).sum(-1) >= n_best
+        bound = going[:, 0, 0] / normalizer(ahead, settings)
+        decided = (ended[:, 0] / normalizer(ended[:, 3], settings) >= bound[:, None]).sum(-1) >= n_best
         done = ~goes.any(-1) | decided  # and it remains so: from nothing that is open, nothing goes on
-        return Beams(
-            length,
-            _written(torch.full_like(tokens, marks.end), places, tokens),
-            _written(torch.zeros_like(parents), places, parents),
-            going.masked_fill(done[:, None], float("-inf")),
-            done,
-            self.broken | (log_p[:, 0].isnan() & ~self.done),
-            ended_log_p,
-            ended_lengths,
-            _written(self.ended_parents, slots, parents),
-        )
-
-
-def _written(to: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """``[N, W]`` with values ``[N, W]`` at their places; those whose place is W, behind the last, are left out."""
-    return F.pad(to, (0, 1)).scatter(1, places, values)[:, :-1]
+        going[:, 0].masked_fill_(done[:, None], minus)
+        return Beams(length, going, ended, done, self.broken | (log_p[:, 0].isnan() & ~self.done), self.none)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nmt.attention.memory import WIDTH, Encoded, Memory
 from nmt.cells.state import State, rows_of
+from nmt.device import moved
 from nmt.model.decoder import Decoder
 from nmt.recipe import Search
 from nmt.search.candidates import best
@@ -34,68 +35,68 @@ class _Live:
     """N sentences that are searched for: all that steps read."""
 
     beams: Beams
+    rows: Tensor
+    """``[N, W]``: the numbers of the hypotheses."""
     shortest: Tensor
-    """``[N]``: tokens at least."""
+    """``[N]``: tokens at least, a number of the beams' type, as `longest`."""
     longest: Tensor
     """``[N]``: tokens at most."""
     banned: Tensor
     """Columns of logits."""
     memory: Memory
     state: State
-    """Rows ``[N · W]``, those of a sentence together, which the beams' hypotheses go on from."""
+    """Rows ``[N · W]``, which the hypotheses go on from."""
     limited: Limited | None
     """The columns of logits; None where there is one for every token."""
     columns: Tensor | None
     """``[N, C]``: the tokens of these columns."""
 
     def tensors(self) -> list[Tensor]:
-        """All but those of limits. The first, and no other, is on the processor."""
+        """All that are on the device, but those of limits."""
         encoded, products = self.memory.encoded, self.memory.products
         memory = [encoded.states, encoded.mask, encoded.summary, self.memory.keys]
         memory += [] if products is None else [products]
-        return [encoded.lengths, *self.beams, self.shortest, self.longest, self.banned, *memory, *self.state]
+        return [*self.beams, self.rows, self.shortest, self.longest, self.banned, *memory, *self.state]
 
-    def of(self, tensors: Sequence[Tensor]) -> _Live:
-        """The same with other tensors in the place of these."""
+    def of(self, lengths: Tensor, tensors: Sequence[Tensor]) -> _Live:
+        """The same with other tensors in the place of these; lengths ``[N]`` of the sources are on the processor."""
         given = iter(tensors)
-        lengths = next(given)
         beams = Beams(*(next(given) for _ in self.beams))
-        shortest, longest, banned, states, mask, summary, keys = (next(given) for _ in range(7))
+        rows, shortest, longest, banned, states, mask, summary, keys = (next(given) for _ in range(8))
         products = None if self.memory.products is None else next(given)
         memory = Memory(Encoded(states, mask, lengths, summary), keys, products)
-        return _Live(beams, shortest, longest, banned, memory, tuple(given), self.limited, self.columns)
+        return _Live(beams, rows, shortest, longest, banned, memory, tuple(given), self.limited, self.columns)
 
-    def select(self, sentences: Sequence[int]) -> _Live:
-        """Some of the sentences."""
-        rows, (sizes, width) = torch.tensor(sentences), self.beams.tokens.shape
-        index = rows.to(self.beams.tokens.device)
-        hypotheses = torch.arange(sizes * width, device=index.device).view(sizes, width).index_select(0, index)
+    def select(self, sentences: Sequence[int], multiple: int) -> _Live:
+        """Some of the sentences, with sources as `Memory.select` cuts them."""
+        chosen = torch.tensor(sentences)
+        index = moved(chosen, self.rows.device)
+        length, going, ended, done, broken, none = self.beams
+        going, ended, done, broken = (each.index_select(0, index) for each in (going, ended, done, broken))
         return _Live(
-            Beams(self.beams.length, *(each.index_select(0, index) for each in self.beams[1:])),
+            Beams(length, going, ended, done, broken, none),
+            self.rows[: len(sentences)],
             self.shortest.index_select(0, index),
             self.longest.index_select(0, index),
             self.banned,
-            self.memory.select(rows, WIDTH),
-            rows_of(self.state, hypotheses.flatten()),
+            self.memory.select(chosen, multiple),
+            rows_of(self.state, self.rows.index_select(0, index).flatten()),
             None if self.limited is None else self.limited.select(sentences),
             None if self.columns is None else self.columns.index_select(0, index),
         )
 
 
-class _Step(NamedTuple):
-    """What a step leaves behind, where the processor has read it."""
+class _Read(NamedTuple):
+    """What a run of T steps leaves behind, where the processor has read it."""
 
-    tokens: list[list[int]]
-    """``[N][W]``, of the beams behind it."""
-    parents: list[list[int]]
-    """``[N][W]``, likewise."""
+    row_of: dict[int, int]
+    """Where a sentence stood."""
+    parents: list[list[list[int]]]
+    """``[T][N][W]``, of the beams behind each step."""
+    tokens: list[list[list[int]]]
+    """``[T][N][W]``, likewise."""
     weights: Tensor | None
-    """``[N, W, S]``: what attention looked at, where asked for; on the device."""
-
-    def select(self, sentences: Sequence[int]) -> _Step:
-        """Of some of the sentences."""
-        tokens, parents = ([rows[each] for each in sentences] for rows in (self.tokens, self.parents))
-        return _Step(tokens, parents, None if self.weights is None else self.weights[sentences])
+    """``[T, N, W, S]``: what attention looked at in each step, where asked for; on the device."""
 
 
 class DeviceSearch:
@@ -122,136 +123,147 @@ class DeviceSearch:
         """What is found for each of the B sentences, as `nmt.search.beam.beam_search` says."""
         sizes: list[int] = encoded.lengths.tolist()
         found: list[list[Hypothesis]] = [[] for _ in sizes]
-        waiting = [*range(len(sizes))]  # the sentences that the first rows are of
-        live, history = self._start(encoded), list[_Step]()
-        while waiting:
+        row_of = {sentence: sentence for sentence in range(len(sizes))}
+        live, history = self._start(encoded), list[_Read]()
+        while row_of:
             live, taken = self._run(live)
-            beams, steps = _read(live.beams, taken)
-            history += steps
+            beams, run = _read(live.beams, taken, row_of)
+            history.append(run)
             done: list[bool] = beams.done.tolist()
-            for row, sentence in enumerate(waiting):
+            for sentence, row in row_of.items():
                 if done[row]:
-                    found[sentence] = self._best(beams, row, history, sizes[sentence])
-            going = [row for row in range(len(waiting)) if not done[row]]
-            if 0 < len(going) < len(waiting):
-                rows = self._filled(going)
-                live, history = live.select(rows), [step.select(rows) for step in history]
-            waiting = [waiting[row] for row in going]
+                    if beams.broken[row]:
+                        raise no_numbers()
+                    found[sentence] = self._best(beams.ended[row], history, sentence, sizes[sentence])
+            row_of = {sentence: row for sentence, row in row_of.items() if not done[row]}
+            rows, multiple = self._shape([*row_of.values()], live.memory.encoded.lengths)
+            if 0 < len(rows) < len(live.rows):
+                live = live.select(rows, multiple)
+                row_of = {sentence: row for row, sentence in enumerate(row_of)}
         return found
 
     def _start(self, encoded: Encoded) -> _Live:
-        limits, device = self._limits, encoded.states.device
-        bounds = torch.tensor([length_bounds(size, self._settings) for size in encoded.lengths.tolist()])
-        shortest, longest = bounds.to(device).unbind(1)
-        encoded = encoded.widened()
+        limits, device, lengths = self._limits, encoded.states.device, encoded.lengths
+        rows, multiple = self._shape(range(len(lengths)), lengths)
+        encoded = encoded.widened(multiple)
         memory = self._decoder.prepare_search(encoded)
-        like = torch.zeros((), dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
-        rows = len(encoded.lengths)
+        dtype = torch.promote_types(encoded.states.dtype, torch.float32)
+        bounds = torch.tensor([length_bounds(size, self._settings) for size in lengths.tolist()], dtype=dtype)
+        shortest, longest = moved(bounds, device).unbind(1)
         banned, limited, columns = torch.tensor(self._marks.banned, dtype=torch.long), None, None
         if limits is not None:
             banned = torch.isin(limits.shared, banned).nonzero().squeeze(1)
-            limited = Limited.of(self._decoder.output, limits, self._marks.banned, like)
-            columns = torch.cat([limits.shared.expand(rows, -1), limits.own_tokens()], 1).to(device)
-        state = rows_of(
-            self._decoder.initial_state(memory), torch.arange(rows, device=device).repeat_interleave(self._width)
-        )
-        beams = Beams.first(rows, self._width, self._marks.begin, like)
-        live = _Live(beams, shortest, longest, banned.to(device), memory, state, limited, columns)
-        filled = self._filled(range(rows))
-        return live if len(filled) == rows else live.select(filled)
+            limited = Limited.of(self._decoder.output, limits, self._marks.banned, shortest)
+            columns = moved(torch.cat([limits.shared.expand(len(lengths), -1), limits.own_tokens()], 1), device)
+        numbers = torch.arange(len(rows) * self._width, device=device).view(-1, self._width)
+        beams = Beams.first(len(lengths), self._width, self._marks, dtype, device)
+        first = numbers[: len(lengths), 0].div(self._width, rounding_mode="floor")
+        state = rows_of(self._decoder.initial_state(memory), first.repeat_interleave(self._width))
+        live = _Live(beams, numbers, shortest, longest, moved(banned, device), memory, state, limited, columns)
+        return live if len(rows) == len(lengths) else live.select(rows, multiple)
 
-    def _filled(self, rows: Sequence[int]) -> Sequence[int]:
-        """The rows; to be captured, with the first again and again up to a power of 2: few shapes, few captures."""
-        if self._captured is None:
-            return rows
-        return [*rows] + [rows[0]] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
+    def _shape(self, rows: Sequence[int], lengths: Tensor) -> tuple[Sequence[int], int]:
+        """The rows to go on with, and a multiple for the width of their sources.
+
+        To be captured, both are powers of 2, the first row coming again and again: few shapes, few captures.
+        """
+        if self._captured is None or not rows:
+            return rows, WIDTH
+        longest = int(lengths[[*rows]].max())
+        return [*rows] + [rows[0]] * (_power(len(rows)) - len(rows)), WIDTH * _power(-(-longest // WIDTH))
 
     def _run(self, live: _Live) -> tuple[_Live, tuple[Tensor, ...]]:
-        """`STEPS` steps; tokens, parents ``[T, N, W]`` and, where asked for, attention's weights ``[T, N, W, S]``."""
+        """`STEPS` steps; parents and tokens ``[T, N, 2, W]`` and, if wanted, attention's weights ``[T, N, W, S]``."""
 
-        def run(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            now, taken = live.of(tensors), []
+        def run(lengths: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            now, taken = live.of(lengths, tensors), []
             for _ in range(STEPS):
                 now, weights = self._step(now)
-                taken.append((now.beams.tokens, now.beams.parents, *weights))
+                taken.append((now.beams.going[:, 1:3], *weights))
             return (*now.beams, *now.state, *(torch.stack(each) for each in zip(*taken, strict=True)))
 
-        given = live.tensors()
+        lengths, given = live.memory.encoded.lengths, live.tensors()
         key = (self._settings, self._marks, self._n_best, self._weights)
-        outputs = run(given) if self._captured is None else self._captured(key, run, given)
+        outputs = run(lengths, given) if self._captured is None else self._captured(key, run, lengths, given)
         beams, end = Beams(*outputs[: len(live.beams)]), len(live.beams) + len(live.state)
         return replace(live, beams=beams, state=outputs[len(beams) : end]), outputs[end:]
 
     def _step(self, live: _Live) -> tuple[_Live, tuple[Tensor, ...]]:
         """One token more; and what attention looked at, where asked for."""
-        beams, width = live.beams, self._width
-        rows = torch.arange(beams.tokens.numel(), device=beams.tokens.device).view_as(beams.tokens)  # [N, W]
-        parents = rows[:, :1] + beams.parents
-        decoded = self._decoder.branch(beams.tokens.flatten(), live.state, parents.flatten(), live.memory)
-        log_p, parents, tokens = best(self._following(live, decoded.features), rows, beams.log_p, width).tensors()
+        beams = live.beams
+        parents, tokens = beams.going[:, 1:3].long().unbind(1)
+        parents = live.rows[:, :1] + parents
+        decoded = self._decoder.branch(tokens.flatten(), live.state, parents.flatten(), live.memory)
+        found = best(self._following(live, decoded.features), live.rows, beams.log_p, self._width).tensors()
         if live.columns is not None:
-            tokens = live.columns.gather(1, tokens)
-        beams = beams.advanced((log_p, parents, tokens), live.longest, self._settings, self._marks, self._n_best)
-        weights = (decoded.weights.unflatten(0, tokens.shape),) if self._weights else ()
+            log_p, parents, columns = found
+            found = log_p, parents, live.columns.gather(1, columns)
+        beams = beams.advanced(found, live.longest, self._settings, self._marks, self._n_best)
+        weights = (decoded.weights.unflatten(0, live.rows.shape),) if self._weights else ()
         return replace(live, beams=beams, state=decoded.state), weights
 
     def _following(self, live: _Live, features: Tensor) -> Tensor:
-        """Features ``[N · W, H]`` -> log-probabilities ``[N · W, C]`` of every token behind each hypothesis."""
+        """Features ``[N · W, H]`` -> log-probabilities ``[N · W, C]`` of every token behind each hypothesis.
+
+        Behind an empty place -inf, whatever the model makes of it.
+        """
         if live.limited is None:
             logits = self._decoder.logits(features)
         else:
             logits = live.limited.logits(features, None, self._width)
-        log_p = torch.log_softmax(logits.to(live.beams.log_p.dtype), -1).index_fill_(-1, live.banned, float("-inf"))
-        length, end = live.beams.length + 1, log_p[:, self._end].clone()
-        early, late = (
-            each[:, None].expand(-1, self._width).flatten() for each in (length < live.shortest, length >= live.longest)
-        )
+        hypotheses, length = live.beams.log_p, live.beams.length + 1
+        log_p = torch.log_softmax(logits.to(hypotheses.dtype), -1).index_fill_(-1, live.banned, float("-inf"))
+        empty = hypotheses == float("-inf")  # [N, W]
+        early, late = ((each[:, None] | empty).flatten() for each in (length < live.shortest, length >= live.longest))
+        end = log_p[:, self._end].masked_fill(early, float("-inf"))
         log_p.masked_fill_(late[:, None], float("-inf"))
-        log_p[:, self._end] = end.masked_fill_(early, float("-inf"))
+        log_p[:, self._end] = end
         return log_p
 
-    def _best(self, beams: Beams, row: int, history: Sequence[_Step], size: int) -> list[Hypothesis]:
-        """What was found for the sentence at a `row`, of a source of `size` tokens; `beams` have been read."""
-        if beams.broken[row]:
-            raise no_numbers()
-        ended = [each[row].tolist() for each in (beams.ended_log_p, beams.ended_lengths, beams.ended_parents)]
-        found = [
-            self._hypothesis(log_p, history[:length], row, parent, size)
-            for log_p, length, parent in zip(*ended, strict=True)
+    def _best(self, ended: Tensor, history: Sequence[_Read], sentence: int, size: int) -> list[Hypothesis]:
+        """What was found for a `sentence` of `size` tokens, where these ``[4, W]`` have ended."""
+        ranked = [
+            (log_p / normalizer(length, self._settings), log_p, int(parent), int(length))
+            for log_p, parent, _, length in ended.T.tolist()
             if log_p > -math.inf
         ]
-        if not found:
+        if not ranked:
             raise no_translation()
-        return sorted(found, key=lambda hypothesis: -hypothesis.score)[: self._n_best]
+        ranked.sort(key=lambda each: -each[0])
+        return [self._hypothesis(*each, history, sentence, size) for each in ranked[: self._n_best]]
 
-    def _hypothesis(self, log_p: float, steps: Sequence[_Step], row: int, parent: int, size: int) -> Hypothesis:
-        """The one of a sentence that ended in the last of the steps, going on from the place `parent` of its beam."""
-        before, (_, longest) = steps[:-1], length_bounds(size, self._settings)
-        way = way_to(parent, [step.parents[row] for step in before])
+    def _hypothesis(
+        self, score: float, log_p: float, parent: int, length: int, history: Sequence[_Read], sentence: int, size: int
+    ) -> Hypothesis:
+        """The one of a sentence that ended as the continuation of the place `parent` of its last beam."""
+        steps = [(run, step, run.row_of[sentence]) for run in history for step in range(STEPS)][:length]
+        way = way_to(parent, [run.parents[step][row] for run, step, row in steps[:-1]])
         # A step looks from the hypotheses that it goes on from.
         looked = [
-            step.weights[row, each, :size]
-            for step, each in zip(steps, [0, *way], strict=True)
-            if step.weights is not None
+            run.weights[step, row, place, :size]
+            for (run, step, row), place in zip(steps, [0, *way], strict=True)
+            if run.weights is not None
         ]
         return Hypothesis(
-            tokens=tuple(step.tokens[row][each] for step, each in zip(before, way, strict=True)),
-            score=log_p / normalizer(len(steps), self._settings),
+            tokens=tuple(run.tokens[step][row][place] for (run, step, row), place in zip(steps, way, strict=False)),
+            score=score,
             log_probability=log_p,
-            finished=len(steps) < longest,
+            finished=length < length_bounds(size, self._settings)[1],
             weights=torch.stack(looked) if looked else None,
         )
 
 
-def _read(beams: Beams, taken: Sequence[Tensor]) -> tuple[Beams, list[_Step]]:
-    """The beams and what a run left behind, on the processor: a single transfer, for each waits for the device.
+def _power(number: int) -> int:
+    """The power of 2 that is no less."""
+    return 1 << (number - 1).bit_length()
 
-    All the whole numbers are below 2^24, so fp32 holds them.
-    """
-    tokens, parents, *weights = taken
-    wanted = [*beams, tokens, parents]
-    packed = torch.cat([each.flatten().to(beams.log_p.dtype) for each in wanted]).cpu()
+
+def _read(beams: Beams, taken: Sequence[Tensor], row_of: dict[int, int]) -> tuple[Beams, _Read]:
+    """The beams and what a run left behind, on the processor: a single transfer, for each waits for the device."""
+    wanted = [*beams, taken[0]]
+    packed = torch.cat([each.flatten().to(beams.going.dtype) for each in wanted]).cpu()
     parts = packed.split([each.numel() for each in wanted])
-    *read, tokens, parents = (part.view_as(each).to(each.dtype) for part, each in zip(parts, wanted, strict=True))
-    looked = weights[0].unbind() if weights else [None] * len(tokens)
-    return Beams(*read), [_Step(*each) for each in zip(tokens.tolist(), parents.tolist(), looked, strict=True)]
+    *read, placed = (part.view(each.shape).to(each.dtype) for part, each in zip(parts, wanted, strict=True))
+    parents, tokens = placed.long().unbind(2)
+    weights = taken[1] if len(taken) > 1 else None
+    return Beams(*read), _Read(row_of, parents.tolist(), tokens.tolist(), weights)
