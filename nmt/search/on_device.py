@@ -99,6 +99,16 @@ class _Read(NamedTuple):
     """``[T, N, W, S]``: what attention looked at in each step, where asked for; on the device."""
 
 
+class _Ended(NamedTuple):
+    """A hypothesis that has ended."""
+
+    score: float
+    log_p: float
+    parent: int
+    """The place in the last beam that it went on from."""
+    length: int
+
+
 class DeviceSearch:
     """The search of one batch; runs of steps are `captured` where that is given, but not under limits."""
 
@@ -223,21 +233,19 @@ class DeviceSearch:
     def _best(self, ended: Tensor, history: Sequence[_Read], sentence: int, size: int) -> list[Hypothesis]:
         """What was found for a `sentence` of `size` tokens, where these ``[4, W]`` have ended."""
         ranked = [
-            (log_p / normalizer(length, self._settings), log_p, int(parent), int(length))
+            _Ended(log_p / normalizer(length, self._settings), log_p, int(parent), int(length))
             for log_p, parent, _, length in ended.T.tolist()
             if log_p > -math.inf
         ]
         if not ranked:
             raise no_translation()
-        ranked.sort(key=lambda each: -each[0])
-        return [self._hypothesis(*each, history, sentence, size) for each in ranked[: self._n_best]]
+        ranked.sort(key=lambda each: -each.score)
+        steps = [(run, step, run.row_of[sentence]) for run in history for step in range(STEPS)]
+        return [self._hypothesis(each, steps[: each.length], size) for each in ranked[: self._n_best]]
 
-    def _hypothesis(
-        self, score: float, log_p: float, parent: int, length: int, history: Sequence[_Read], sentence: int, size: int
-    ) -> Hypothesis:
-        """The one of a sentence that ended as the continuation of the place `parent` of its last beam."""
-        steps = [(run, step, run.row_of[sentence]) for run in history for step in range(STEPS)][:length]
-        way = way_to(parent, [run.parents[step][row] for run, step, row in steps[:-1]])
+    def _hypothesis(self, ended: _Ended, steps: Sequence[tuple[_Read, int, int]], size: int) -> Hypothesis:
+        """One of a sentence of `size` tokens; its steps are runs, their steps, and where the sentence stood in them."""
+        way = way_to(ended.parent, [run.parents[step][row] for run, step, row in steps[:-1]])
         # A step looks from the hypotheses that it goes on from.
         looked = [
             run.weights[step, row, place, :size]
@@ -245,10 +253,10 @@ class DeviceSearch:
             if run.weights is not None
         ]
         return Hypothesis(
-            tokens=tuple(run.tokens[step][row][place] for (run, step, row), place in zip(steps, way, strict=False)),
-            score=score,
-            log_probability=log_p,
-            finished=length < length_bounds(size, self._settings)[1],
+            tokens=tuple(run.tokens[step][row][place] for (run, step, row), place in zip(steps[:-1], way, strict=True)),
+            score=ended.score,
+            log_probability=ended.log_p,
+            finished=ended.length < length_bounds(size, self._settings)[1],
             weights=torch.stack(looked) if looked else None,
         )
 
