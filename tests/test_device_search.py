@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nmt import recipe
 from nmt.attention.general import GeneralAttention
-from nmt.attention.memory import Memory
+from nmt.attention.memory import Encoded, Memory
 from nmt.cells import captures
 from nmt.cells.captures import Captured, Steps
 from nmt.cells.state import State
@@ -322,6 +322,24 @@ class Reading(GeneralAttention):
         return super().step(query * (1.0 + most), state, memory)
 
 
+class ReadingByNumpy(GeneralAttention):
+    """The same by other means."""
+
+    def step(self, query: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        return super().step(query * (1.0 + float(memory.encoded.lengths.numpy().max())), state, memory)
+
+
+class Remembering(GeneralAttention):
+    """Keeps in Python what it has read of a batch before its steps."""
+
+    def prepare(self, encoded: Encoded) -> Memory:
+        self.most = float(encoded.lengths.max())
+        return super().prepare(encoded)
+
+    def step(self, query: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        return super().step(query * (1.0 + self.most), state, memory)
+
+
 class Counting(GeneralAttention):
     """Is different each time that Python comes by."""
 
@@ -332,19 +350,43 @@ class Counting(GeneralAttention):
         return super().step(query * (1.0 + self.calls % (2 * STEPS)), state, memory)
 
 
-@pytest.mark.parametrize("kind", [Reading, Counting])
+@pytest.mark.parametrize("kind", [Reading, ReadingByNumpy, Remembering, Counting])
 @pytest.mark.usefixtures("soon")
 def test_a_component_that_no_graph_can_hold_is_found_out_and_said_once(
     kind: type[GeneralAttention], caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, settings = make(30), recipe.Search(beam=2)
+    settings = recipe.Search(beam=2, min_length_ratio=STEPS, max_length_ratio=STEPS, max_length_extra=0)
+    model, runs = make(30), CapturedRuns(Recorder())
     model.decoder.attention.__class__ = kind
-    runs = CapturedRuns(Recorder())
-    for _ in range(2):
-        on_device(model, settings, captured=runs)
+    for rows in ([1], [2], [1], [2]):  # of 2 and 3 tokens: runs of one shape
+        on_device(model, settings, rows, captured=runs)
     (record,) = said(caplog)
     assert record.startswith("search runs without graphs: ")
     assert "\n" not in record
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_graph_is_held_against_its_steps_now_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = recipe.Search(beam=2, min_length_ratio=STEPS, max_length_ratio=STEPS, max_length_extra=0)  # one run
+    model, runs, steps = make(30), CapturedRuns(Recorder()), []
+    step = DeviceSearch._step
+    monkeypatch.setattr(DeviceSearch, "_step", lambda self, live: (steps.append(1), step(self, live))[1])
+    taken = []
+    for _ in range(9):
+        steps.clear()
+        on_device(model, settings, [1], captured=runs)
+        taken.append(len(steps) // STEPS)
+    assert taken == [2, 1, 0, 1, 0, 0, 0, 1, 0]  # the first is captured as well
+
+
+@pytest.mark.parametrize("other", [{"n_best": 2}, {"weights": True}])
+@pytest.mark.usefixtures("soon")
+def test_searches_that_want_something_else_are_captured_anew(other: dict) -> None:
+    model, settings, runs = make(30), recipe.Search(beam=3), CapturedRuns(recorder := Recorder())
+    on_device(model, settings, [1], captured=runs)
+    expected = beam_search(model.decoder, encode(model, [1]), settings, MARKS, **other)
+    assert_same(on_device(model, settings, [1], captured=runs, **other), expected)
+    assert recorder.shapes == [recorder.shapes[0]] * 2
 
 
 @pytest.mark.usefixtures("soon")

@@ -1,6 +1,8 @@
 """The bookkeeping of CUDA graphs: a stand-in captures, and overwrites what it gave before, as a graph does."""
 
 import copy
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -166,6 +168,18 @@ def test_what_comes_when_all_captures_are_made_goes_by_the_loop(monkeypatch: pyt
     for steps in (8, 16, 24, 24, 16, 8):
         assert same_as_the_loop(cell, unroll, torch.tensor([steps]))
     assert [shape[1] for shape in stand_in.shapes[1:]] == [8, 16]  # the first is the trial's
+    assert same_as_the_loop(built("gru"), unroll)
+    assert len(stand_in.shapes) == 5  # another cell has room of its own, for its trial too
+
+
+def test_a_cell_that_is_gone_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "AFTER", 5)  # what the stand-in captures keeps its cell
+    cell = built()
+    unroll, gone = engine(StandIn(error="none")), weakref.ref(cell)
+    measured(cell, unroll)
+    del cell
+    gc.collect()
+    assert gone() is None
 
 
 def test_long_sentences_and_cells_for_one_batch_go_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,13 +272,15 @@ def test_a_copy_of_a_model_has_captures_of_its_own(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    layer = OneWay(built(), engine(StandIn()))
+    unroll = engine(StandIn())
+    layer = OneWay(built(), unroll)
     xs = torch.randn(4, 6, 5, dtype=torch.double)
     before, _ = layer(xs, LENGTHS)
     copied = copy.deepcopy(layer)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
+    assert copy.deepcopy(unroll)._capture is not unroll._capture
     after, _ = copied(xs, LENGTHS)
     assert torch.equal(after, before) and bool(before.any())
     assert not caplog.records  # and they have passed their trial

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 MOST = 32
-"""Captures of one model at most."""
+"""Captures of one cell, or of one model's search, at most."""
 
 Steps = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """What is captured."""
@@ -36,9 +36,10 @@ Capture = Callable[[Steps, Sequence[Tensor], Sequence[Tensor]], Captured]
 class CudaCapture:
     """By torch.cuda: run three times on a stream of its own first, for libraries choose and allocate then.
 
-    One of them is for one model's captures, which use one stream: what libraries keep for a stream is then in no other
-    model's graphs, and there once. Captures without gradients share their memory, for what they give out is to be
-    copied before another runs.
+    One of them is for one model's captures, which use one stream: what libraries keep for a stream is there once, and
+    torch lets it go with any graph of that stream, so graphs are kept for as long as this is. What captures without
+    gradients make on their way has its place in the same memory, for what they give out is to be copied before another
+    runs.
     """
 
     _one_at_a_time = threading.Lock()
@@ -46,6 +47,7 @@ class CudaCapture:
     def __init__(self) -> None:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._pools: dict[torch.device, Any] = {}
+        self._graphs: list[torch.cuda.CUDAGraph] = []
 
     def __deepcopy__(self, memo: dict[int, object]) -> CudaCapture:
         return CudaCapture()
@@ -77,6 +79,7 @@ class CudaCapture:
                 _gradients(outputs, wanted, [torch.zeros_like(output) for output in outputs])
         torch.cuda.current_stream().wait_stream(stream)
         ahead, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        self._graphs += [ahead, back]
         with torch.cuda.graph(ahead, None if wanted else self._pools[device], stream, "thread_local"):
             outputs = steps(static)
         incoming = [torch.zeros_like(output) for output in outputs if wanted]
@@ -114,8 +117,7 @@ Kept = TypeVar("Kept")
 class ByShape(Generic[Kept]):
     """What is made of shapes that come again, `MOST` of it, and how often each shape has come.
 
-    None is ever let go for another: a mixture of more shapes would be captured again and again, and with a graph goes
-    memory of libraries that others may have in theirs.
+    None is ever let go for another: a mixture of more shapes would be captured again and again.
     """
 
     def __init__(self) -> None:

@@ -81,7 +81,7 @@ class Graphs:
 
     def __init__(self, capture: Capture, otherwise: Otherwise, *, device: str = "cuda") -> None:
         self._capture, self._otherwise, self._device = capture, otherwise, device
-        self._slots: ByShape[_Slot] = ByShape()
+        self._slots: weakref.WeakKeyDictionary[Cell, ByShape[_Slot]] = weakref.WeakKeyDictionary()
         self._checked: weakref.WeakKeyDictionary[Cell, bool] = weakref.WeakKeyDictionary()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graphs:
@@ -112,10 +112,11 @@ class Graphs:
             return F.pad(tensor, [0, 0] * (tensor.dim() - 2) + [0, more_steps])[rows_taken]
 
         key: Hashable = _key(cell, rows + more_rows, steps + more_steps, xs, state)
-        if not self._slots.comes_again(key, after):
+        slots = self._slots.setdefault(cell, ByShape())
+        if not slots.comes_again(key, after):
             return None
-        slot = self._slots.get(key)
-        if self._slots.full() if slot is None else slot.busy():
+        slot = slots.get(key)
+        if slots.full() if slot is None else slot.busy():
             return None
         noise = cell.noise(rows, steps)
         projected = cell.project(widened(cleared(xs, lengths)))
@@ -123,7 +124,7 @@ class Graphs:
         parameters = list(cell.parameters())
         if slot is None:
             run = _steps_of(cell, len(state), noise, projected)
-            slot = self._slots.keep(key, _Slot(self._capture(run, inputs, parameters)))
+            slot = slots.keep(key, _Slot(self._capture(run, inputs, parameters)))
         ys, *states = _Replay.apply(slot, len(inputs), *inputs, *parameters)
         final = tuple(at_last(tensor[:rows, :steps], lengths) for tensor in states)
         return cleared(ys[:rows, :steps], lengths), final
@@ -155,12 +156,12 @@ class Graphs:
 
 
 def _key(cell: Cell, rows: int, steps: int, xs: Tensor, state: State) -> Hashable:
-    """All that a capture depends on besides numbers."""
+    """All that a capture of the cell depends on besides numbers."""
     device = xs.device.type
     types = [(tensor.shape[1:], tensor.dtype, tensor.requires_grad) for tensor in (xs, *state)]
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     modes = (cell.training, torch.is_grad_enabled(), autocast)
-    return (cell, rows, steps, xs.shape[2:], *((tuple(s[1:]), d, g) for s, d, g in types[1:]), types[0][1:], *modes)
+    return (rows, steps, xs.shape[2:], *((tuple(s[1:]), d, g) for s, d, g in types[1:]), types[0][1:], *modes)
 
 
 def _flat(noise: Noise) -> list[Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nmt.cells.captures import ByShape, Capture, Captured, CudaCapture
 from nmt.cells.trial import in_a_line
-from nmt.device import free_memory
 
 AFTER = 16
 """How many runs of a shape there are before one is captured: what comes once isn't worth it."""
@@ -25,14 +25,13 @@ class CapturedRuns:
     """One model's runs, by shape. The capturing function is given, so that all this can be tested without a GPU.
 
     A graph repeats what was done on the device and nothing else, so a captured run can't read the lengths, and is held
-    against the run itself before it is used. What fails is said in a line, and nothing is captured from then on.
-    Threads on one stream may share it.
+    against the run itself the first time that it is used, the second, the fourth, the eighth and so on. What fails is
+    said in a line, and nothing is captured from then on. Threads on one stream may share it.
     """
 
     def __init__(self, capture: Capture | None = None) -> None:
-        self._capture = CudaCapture() if capture is None else capture
-        self._runs: ByShape[Captured] = ByShape()
-        self._trusted = True
+        self._capture: Capture | None = CudaCapture() if capture is None else capture
+        self._runs: ByShape[_Slot] = ByShape()
         self._lock = threading.Lock()
 
     def __call__(self, key: Hashable, run: Run, lengths: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -46,32 +45,37 @@ class CapturedRuns:
     ) -> tuple[Tensor, ...] | None:
         """By a graph; None where there is none."""
         shape = (key, *((tuple(each.shape), each.dtype) for each in tensors))
-        if not self._trusted or not self._runs.comes_again(shape, AFTER):
+        if self._capture is None or not self._runs.comes_again(shape, AFTER):
             return None
-        captured = self._runs.get(shape)
-        if captured is None and self._runs.full():
+        slot = self._runs.get(shape)
+        if slot is None and self._runs.full():
             return None
         try:
-            captured = captured or self._runs.keep(shape, self._tried(run, lengths, tensors))
-            return tuple(each.clone() for each in captured.forward(tensors))
-        except RuntimeError as error:
+            slot = slot or self._runs.keep(shape, _Slot(self._capture(_blind(run, lengths), tensors, [])))
+            return slot.replayed(run, lengths, tensors)
+        except (RuntimeError, TypeError) as error:  # TypeError: what numpy says to lengths that can't be read
             LOG.warning("search runs without graphs: %s", in_a_line(error))
-        self._trusted, self._runs = False, ByShape()
-        free_memory(tensors[0].device)
+        self._capture, self._runs = None, ByShape()
         return None
 
-    def _tried(self, run: Run, lengths: Tensor, tensors: Sequence[Tensor]) -> Captured:
-        """A capture, where it gives what the run gives; else RuntimeError."""
-        unreadable = lengths.to("meta")
 
-        def on_device(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            return run(unreadable, tensors)
+@dataclass
+class _Slot:
+    captured: Captured
+    uses: int = 0
 
-        captured = self._capture(on_device, tensors, [])
-        for found, expected in zip(captured.forward(tensors), run(lengths, tensors), strict=True):
-            if not _agree(found, expected):
-                raise RuntimeError("what is captured gives other numbers than its steps")
-        return captured
+    def replayed(self, run: Run, lengths: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the graph makes of the tensors; RuntimeError where it isn't what the run makes of them."""
+        found = tuple(each.clone() for each in self.captured.forward(tensors))
+        self.uses += 1
+        if self.uses.bit_count() == 1 and not all(map(_agree, found, run(lengths, tensors))):
+            raise RuntimeError("what is captured gives other numbers than its steps")
+        return found
+
+
+def _blind(run: Run, lengths: Tensor) -> Callable[[Sequence[Tensor]], tuple[Tensor, ...]]:
+    unreadable = lengths.to("meta")
+    return lambda tensors: run(unreadable, tensors)
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nmt.device import moved
 from nmt.model.embeddings import OutputLayer
 
 
@@ -51,9 +52,9 @@ class Limited:
         `like`."""
         own, tokens = limits.own.clamp(min=0), limits.own_tokens()
         there = (limits.own >= 0) & ~torch.isin(tokens, torch.tensor(banned, dtype=torch.long))
-        empty = torch.zeros(own.shape).masked_fill_(~there, float("-inf")).to(like)
+        empty = torch.zeros(own.shape, dtype=like.dtype).masked_fill_(~there, float("-inf"))
         parts = output.over(limits.shared, limits.further)
-        return cls(parts, own.to(like.device), empty, limits.shared.tolist(), tokens.tolist())
+        return cls(parts, moved(own, like.device), moved(empty, like.device), limits.shared.tolist(), tokens.tolist())
 
     def logits(self, features: Tensor, places: Tensor | None, width: int) -> Tensor:
         """Features ``[L, H]`` -> ``[L, A + M]``. The rows are of some `places` in the sentences' beams of a `width`, or
@@ -73,7 +74,7 @@ class Limited:
 
     def select(self, sentences: Sequence[int]) -> Limited:
         """Those of some of the sentences."""
-        rows = torch.tensor(sentences, device=self.own.device)
+        rows = moved(torch.tensor(sentences), self.own.device)
         return replace(
             self,
             own=self.own.index_select(0, rows),

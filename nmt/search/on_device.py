@@ -167,8 +167,8 @@ class DeviceSearch:
             columns = moved(torch.cat([limits.shared.expand(len(lengths), -1), limits.own_tokens()], 1), device)
         numbers = torch.arange(len(rows) * self._width, device=device).view(-1, self._width)
         beams = Beams.first(len(lengths), self._width, self._marks, dtype, device)
-        first = numbers[: len(lengths), 0].div(self._width, rounding_mode="floor")
-        state = rows_of(self._decoder.initial_state(memory), first.repeat_interleave(self._width))
+        sources = torch.arange(len(lengths), device=device).repeat_interleave(self._width)
+        state = rows_of(self._decoder.initial_state(memory), sources)
         live = _Live(beams, numbers, shortest, longest, moved(banned, device), memory, state, limited, columns)
         return live if len(rows) == len(lengths) else live.select(rows, multiple)
 
