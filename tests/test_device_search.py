@@ -119,12 +119,11 @@ def test_what_is_found_is_what_a_processor_finds(decoder: dict, beam: int, n_bes
 @pytest.mark.usefixtures("soon")
 def test_captured_runs_find_what_steps_find(decoder: dict, caplog: pytest.LogCaptureFixture) -> None:
     model, runs = make(90, **decoder), CapturedRuns(recorder := Recorder())
-    for rows, alpha in (([0, 4], 1.0), ([4, 3, 2], 1.0), ([0, 4], 0.2)):  # nothing done between two runs, and something
-        settings = recipe.Search(beam=4, length_penalty=alpha, min_length_ratio=2.0, max_length_extra=2)
+    settings = recipe.Search(beam=4, min_length_ratio=2.0, max_length_extra=2)
+    for rows in ([0, 4], [4, 3, 2]):  # nothing done between two runs, and something
         expected = beam_search(model.decoder, encode(model, rows), settings, MARKS, n_best=2, weights=True)
         assert_same(on_device(model, settings, rows, n_best=2, weights=True, captured=runs), expected)
-    assert recorder.shapes.count(recorder.shapes[0]) == 2  # once for each length penalty
-    assert not said(caplog)
+    assert recorder.shapes and not said(caplog)
 
 
 def test_shapes_to_be_captured_are_powers_of_two() -> None:
@@ -292,12 +291,12 @@ def test_steps_of_every_component_can_be_captured(decoder: dict, caplog: pytest.
 
 @pytest.mark.usefixtures("soon")
 def test_batches_are_filled_up_so_that_few_shapes_are_captured(caplog: pytest.LogCaptureFixture) -> None:
-    model, settings = make(30), recipe.Search(beam=2)
+    model, settings = make(30), recipe.Search(beam=2, max_length_extra=1)
     runs = CapturedRuns(recorder := Recorder())
-    for rows in ([0, 1, 2, 3, 4], [4, 2, 0], [1], [0, 4, 3], [2]):
+    for rows in ([4, 2, 0], [1], [0, 4, 3], [2]):
         expected = beam_search(model.decoder, encode(model, rows), settings, MARKS)
         assert_same(on_device(model, settings, rows, captured=runs), expected)
-    assert {sentences for sentences, *_ in recorder.shapes} <= {1, 2, 4, 8}
+    assert {sentences for sentences, *_ in recorder.shapes} <= {1, 2, 4}
     assert len(recorder.shapes) == len(set(recorder.shapes))  # nothing is captured twice
     assert not said(caplog)
 
@@ -379,11 +378,12 @@ def test_a_graph_is_held_against_its_steps_now_and_again(monkeypatch: pytest.Mon
     assert taken == [2, 1, 0, 1, 0, 0, 0, 1, 0]  # the first is captured as well
 
 
-@pytest.mark.parametrize("other", [{"n_best": 2}, {"weights": True}])
+@pytest.mark.parametrize(("penalty", "other"), [(0.2, {}), (1.0, {"n_best": 2}), (1.0, {"weights": True})])
 @pytest.mark.usefixtures("soon")
-def test_searches_that_want_something_else_are_captured_anew(other: dict) -> None:
+def test_searches_that_want_something_else_are_captured_anew(penalty: float, other: dict) -> None:
     model, settings, runs = make(30), recipe.Search(beam=3), CapturedRuns(recorder := Recorder())
     on_device(model, settings, [1], captured=runs)
+    settings = recipe.Search(beam=3, length_penalty=penalty)
     expected = beam_search(model.decoder, encode(model, [1]), settings, MARKS, **other)
     assert_same(on_device(model, settings, [1], captured=runs, **other), expected)
     assert recorder.shapes == [recorder.shapes[0]] * 2
