@@ -15,7 +15,7 @@ GIVEN = [torch.ones(2)]
 class Graph:
     """A CUDA graph that only counts."""
 
-    def __init__(self, cuda: "Cuda") -> None:
+    def __init__(self) -> None:
         self.replays = 0
 
     def replay(self) -> None:
@@ -29,7 +29,7 @@ class Cuda:
     """What is used of torch.cuda; the stream that is current is told, and a capture may fail at its end."""
 
     def __init__(self) -> None:
-        self.current: object = "default"
+        self.current: object = Stream()
         self.captures: list[tuple[object, object, str]] = []
         self.made: list[object] = []
         self.fails = -1
@@ -70,13 +70,12 @@ class Stream:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     fake = Cuda()
-    fake.current = Stream()
     for name, made in {
         "Stream": fake.stream_made,
         "stream": fake.stream,
         "graph": fake.graph,
         "device": fake.device,
-        "CUDAGraph": lambda: Graph(fake),
+        "CUDAGraph": Graph,
         "current_stream": lambda: fake.current,
         "synchronize": lambda: None,
         "graph_pool_handle": lambda: ("shared", id(fake)),

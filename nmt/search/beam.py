@@ -47,7 +47,7 @@ class _Live:
 
 
 class _Search:
-    """The search of one batch."""
+    """The search of one batch on a processor."""
 
     def __init__(self, decoder: Decoder, width: int, marks: Marks, limits: Limits | None, weights: bool) -> None:
         self._decoder = decoder
@@ -55,19 +55,16 @@ class _Search:
         self._weights = weights
         self._marks = marks
         self._limits = limits
-        banned = torch.tensor(marks.banned, dtype=torch.long)
-        self._end, self._banned = marks.end, banned  # their columns of logits
+        self._end, self._banned = marks.end, torch.tensor(marks.banned, dtype=torch.long)  # their columns of logits
         if limits is not None:
-            self._end = limits.shared.tolist().index(marks.end)
-            self._banned = torch.isin(limits.shared, banned).nonzero().squeeze(1)
+            self._end, self._banned = int(limits.columns_of([marks.end])), limits.columns_of(marks.banned)
 
     def start(self, encoded: Encoded, sentences: list[Sentence]) -> _Live:
         encoded = encoded.widened()
         memory = self._decoder.prepare_search(encoded)
-        device, rows = encoded.states.device, len(sentences)
-        self._banned = self._banned.to(device)
-        begin, first = torch.full((rows,), self._marks.begin, device=device), torch.arange(rows, device=device)
-        log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32), device=device)
+        rows = len(sentences)
+        begin, first = torch.full((rows,), self._marks.begin), torch.arange(rows)
+        log_p = torch.zeros(rows, 1, dtype=torch.promote_types(encoded.states.dtype, torch.float32))
         limited = None
         if self._limits is not None:
             limited = Limited.of(self._decoder.output, self._limits, self._marks.banned, log_p)
@@ -109,9 +106,9 @@ class _Search:
 
     def _survivors(self, live: _Live, state: State, kept: list[tuple[int, Continuations]]) -> _Live:
         """The hypotheses that go on, of the sentences that go on: indexing, for every decoder there is."""
-        width, device = live.log_p.shape[1], live.log_p.device
+        width = live.log_p.shape[1]
         parts = self._numbers(width, kept)
-        numbers = torch.tensor([*chain(*parts)], device=device)  # at once: on a GPU it is a transfer
+        numbers = torch.tensor([*chain(*parts)])  # at once: each tensor takes its time to make
         rows, parents, tokens, row_of, places = numbers.split([len(part) for part in parts])
         log_p = [beam.log_p + [-math.inf] * (self._width - len(beam.log_p)) for _, beam in kept]
         sentences, memory, limited = live.sentences, live.memory, live.limited
@@ -125,7 +122,7 @@ class _Search:
             state=rows_of(state, rows),
             parents=parents,
             tokens=tokens,
-            log_p=torch.tensor(log_p, dtype=live.log_p.dtype, device=device),
+            log_p=torch.tensor(log_p, dtype=live.log_p.dtype),
             places=places if len(places) else None,
             row_of=row_of.view(len(kept), self._width),
             limited=limited,

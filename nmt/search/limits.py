@@ -23,6 +23,10 @@ class Limits:
     own: Tensor
     """``[B, M]``: which of the further ones a sentence may use, rising, and -1 behind the last of them."""
 
+    def columns_of(self, tokens: Sequence[int]) -> Tensor:
+        """The columns of logits that those of the `tokens` that are shared have, rising."""
+        return torch.isin(self.shared, torch.tensor(tokens, dtype=torch.long)).nonzero().squeeze(1)
+
     def own_tokens(self) -> Tensor:
         """``[B, M]``: the tokens that `own` are, any behind the last of them."""
         own = self.own.clamp(min=0)

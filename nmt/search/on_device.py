@@ -127,7 +127,7 @@ class DeviceSearch:
         self._n_best, self._weights, self._limits = n_best, weights, limits
         self._width = max(settings.beam, n_best)
         self._captured = captured if limits is None else None
-        self._end = marks.end if limits is None else limits.shared.tolist().index(marks.end)  # its column of logits
+        self._end = marks.end if limits is None else int(limits.columns_of([marks.end]))  # its column of logits
 
     def search(self, encoded: Encoded) -> list[list[Hypothesis]]:
         """What is found for each of the B sentences, as `nmt.search.beam.beam_search` says."""
@@ -162,7 +162,7 @@ class DeviceSearch:
         shortest, longest = moved(bounds, device).unbind(1)
         banned, limited, columns = torch.tensor(self._marks.banned, dtype=torch.long), None, None
         if limits is not None:
-            banned = torch.isin(limits.shared, banned).nonzero().squeeze(1)
+            banned = limits.columns_of(self._marks.banned)
             limited = Limited.of(self._decoder.output, limits, self._marks.banned, shortest)
             columns = moved(torch.cat([limits.shared.expand(len(lengths), -1), limits.own_tokens()], 1), device)
         numbers = torch.arange(len(rows) * self._width, device=device).view(-1, self._width)
