@@ -225,6 +225,12 @@ def test_a_three_way_tie_of_different_sizes_is_refused() -> None:
         make(tie_embeddings="three-way", target_embedding_size=9)
 
 
+def test_sides_have_one_vocabulary_where_they_share_all_of_it() -> None:
+    assert recipe.Tokenizer().one_vocabulary
+    assert not recipe.Tokenizer(shared=False).one_vocabulary
+    assert not recipe.Tokenizer(min_frequency=1).one_vocabulary
+
+
 def test_sizes_of_encoder_and_decoder_may_differ_in_every_way() -> None:
     model = make(
         encoder={"hidden_size": 3, "layers": 3, "cell": "elman"},

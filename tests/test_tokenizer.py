@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -344,6 +345,81 @@ def test_a_shared_tokenizer_knows_both_sides_and_separate_ones_their_own() -> No
     separate = make_tokenizers(corpus, recipe.Tokenizer(vocab_size=300, model_type="char", shared=False))
     assert "z" not in separate.source.pieces()
     assert "a" not in separate.target.pieces()
+
+
+def test_each_side_of_a_shared_tokenizer_may_keep_its_own_pieces_alone(tmp_path: Path) -> None:
+    corpus = Listed([("aaa bb", "zzz bb yy")] * 50)
+    settings = recipe.Tokenizer(vocab_size=300, model_type="char", byte_fallback=False, min_frequency=1)
+    made = make_tokenizers(corpus, settings)
+    assert {"a", "b"} == {*made.source.pieces()} & {*"abyz"}
+    assert {"b", "y", "z"} == {*made.target.pieces()} & {*"abyz"}
+    CHAR.save(tmp_path / "existing.model")
+    existing = make_tokenizers(corpus, settings.model_copy(update={"path": str(tmp_path / "existing.model")}))
+    assert {"a", "b"} == {*existing.source.pieces()} & {*"abcdefgyz"}
+
+
+def pieces_of(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
+    return tokenizer.pieces_of(tokenizer.encode(text))
+
+
+@ALL
+def test_texts_have_the_same_pieces_where_those_that_they_do_not_use_are_gone(tokenizer: Tokenizer) -> None:
+    for texts in (TEXTS[:1], TEXTS[:20], TEXTS):
+        used = tokenizer.used_by(texts, 1)
+        assert len(texts) > 1 or used.vocab_size < tokenizer.vocab_size
+        assert [pieces_of(used, text) for text in texts] == [pieces_of(tokenizer, text) for text in texts]
+    assert (used.pad_id, used.unk_id, used.bos_id, used.eos_id) == (PAD, UNKNOWN, BEGIN, END)
+    assert used.pieces() == [piece for piece in tokenizer.pieces() if piece in set(used.pieces())]
+
+
+@ALL
+def test_what_has_lost_its_pieces_is_spelt_in_others(tokenizer: Tokenizer) -> None:
+    used = tokenizer.used_by(["ba be"], 1)
+    for text in [*TEXTS[:50], "L’œuvre\u00a0: « 你好 » 😀"]:
+        assert used.decode(used.encode(text)) == text
+        assert used.unk_id not in used.encode(text)
+
+
+@ALL
+@pytest.mark.parametrize("least", [2, 20])
+def test_pieces_that_are_used_too_seldom_are_left_out(tokenizer: Tokenizer, least: int) -> None:
+    counts = Counter(piece for text in TEXTS for piece in pieces_of(tokenizer, text))
+    frequent = {piece for piece, count in counts.items() if count >= least}
+    kept = set(tokenizer.used_by(TEXTS, least).pieces())
+    assert frequent <= kept
+    others = {piece for piece in kept - frequent if not piece.startswith("<")}  # marks and bytes stay
+    assert others < set(tokenizer.pieces()) - frequent
+    assert all(any(part in piece for piece in frequent) for part in others)
+
+
+@SAMPLING
+def test_segmentations_are_drawn_from_the_pieces_that_are_left(tokenizer: Tokenizer) -> None:
+    used, sampling = tokenizer.used_by(TEXTS[:30], 1), recipe.Sampling(alpha=0.1)
+    drawn = used.sample(TEXTS[:30], sampling, seed=1)
+    assert [used.decode(ids) for ids in drawn] == TEXTS[:30]
+    assert drawn != used.encode_many(TEXTS[:30])
+
+
+def test_a_users_symbols_stay_though_no_text_has_them() -> None:
+    tokenizer = Tokenizer.train(TEXTS, recipe.Tokenizer(vocab_size=400, user_symbols=("<2fr>", "@@")))
+    assert {"<2fr>", "@@"} <= set(tokenizer.used_by(TEXTS[:10], 1).pieces())
+
+
+def test_pieces_of_a_foreign_model_that_tests_itself_can_be_left_out(tmp_path: Path) -> None:
+    prefix = str(tmp_path / "foreign")
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(TEXTS), model_prefix=prefix, vocab_size=100, self_test_sample_size=20, minloglevel=3
+    )
+    foreign = Tokenizer.load(f"{prefix}.model")
+    used = foreign.used_by(["ba be"], 1)
+    assert used.vocab_size < 10
+    assert pieces_of(used, "ba be") == pieces_of(foreign, "ba be")
+    assert used.pieces_of([used.bos_id, used.eos_id]) == ("<s>", "</s>")
+
+
+def test_a_frequency_that_leaves_no_piece_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no piece is used 1,000,000 times; lower tokenizer\.min_frequency"):
+        UNIGRAM.used_by(TEXTS, 1_000_000)
 
 
 def test_line_ends_within_a_sentence_do_not_disturb_training() -> None:

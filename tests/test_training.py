@@ -317,6 +317,7 @@ def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:
         ["model.decoder.layers=2", "model.decoder.attention_layer=first", "model.encoder.layers=2"],
         ["model.decoder.attention=none"],
         ["tokenizer.shared=false", "model.tie_embeddings=two-way"],
+        ["tokenizer.min_frequency=1", "model.tie_embeddings=two-way"],
         ["train.teacher_forcing=0.5", "train.batch_sentences=8"],
         ["model.engine=loop"],
     ],

@@ -51,7 +51,7 @@ def assemble(settings: recipe.Model, source_vocab_size: int, target_vocab_size: 
     if settings.tie_embeddings == "three-way" and (not shared or target_size != settings.embedding_size):
         raise UserError(
             "model.tie_embeddings: three-way needs one vocabulary and one embedding size for both sides",
-            "set tokenizer.shared to true and leave out model.target_embedding_size, or use two-way",
+            "use two-way; or set tokenizer.shared to true, min_frequency to 0 and leave out target_embedding_size",
         )
     target_embedding = TokenEmbedding(target_vocab_size, target_size, tied_output=tied)
     source_embedding = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-import struct
 from array import array
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -18,40 +17,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
+from nmt.text.vocabulary import BYTE, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary
+
 CACHED_WORDS = 1 << 15
 """Words whose segmentations are kept, a KB or so each."""
 FEW = 16
 """Segmentations of a word that mostly suffice for the best ones of a sentence."""
 
-_NORMAL, _UNKNOWN, _USER_DEFINED, _BYTE = 1, 2, 4, 6
-"""sentencepiece's types of pieces."""
-_MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _UNKNOWN_PENALTY = 10.0
 """By how much a letter outside the vocabulary scores below the worst piece, as in sentencepiece."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a model's file says about its pieces, each list in the order of the ids."""
-
-    model_type: str
-    pieces: list[str]
-    scores: list[float]
-    types: list[int]
-
-    @classmethod
-    def read(cls, serialized: bytes) -> Vocabulary:
-        """From a sentencepiece model (sentencepiece_model.proto: ModelProto)."""
-        model_type, pieces, scores, types = "unigram", [], [], []
-        for field, value in _fields(serialized):
-            if field == 1 and isinstance(value, bytes):
-                piece = {1: b"", 2: bytes(4), 3: _NORMAL, **dict(_fields(value))}
-                pieces.append(bytes(piece[1]).decode("utf-8"))
-                scores.append(struct.unpack("<f", bytes(piece[2]))[0])
-                types.append(int(piece[3]))
-            elif field == 2 and isinstance(value, bytes):
-                model_type = _MODEL_TYPES.get(int(dict(_fields(value)).get(3, 1)), "unknown")
-        return cls(model_type, pieces, scores, types)
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class UnigramSampling:
         self._alpha = alpha
         self._nbest = nbest
         self._scores = _likelihoods(vocabulary)
-        self._symbols = {i for i, kind in enumerate(vocabulary.types) if kind == _USER_DEFINED}
+        self._symbols = {i for i, kind in enumerate(vocabulary.types) if kind == USER_DEFINED}
         self._choice = functools.lru_cache(CACHED_WORDS)(self._find_choice)
 
     def draw(self, words: Sequence[str], random: Random) -> list[int]:
@@ -164,7 +138,7 @@ class BpeDropout:
     def __init__(
         self, vocabulary: Vocabulary, encode: Callable[[str], tuple[Sequence[str], Sequence[int]]], *, alpha: float
     ) -> None:
-        normal = [index for index, kind in enumerate(vocabulary.types) if kind == _NORMAL]
+        normal = [index for index, kind in enumerate(vocabulary.types) if kind == NORMAL]
         self._ids = {vocabulary.pieces[index]: index for index in normal}
         self._costs = {vocabulary.pieces[index]: -vocabulary.scores[index] for index in normal}
         self._encode = encode
@@ -224,37 +198,11 @@ class BpeDropout:
 
 def _likelihoods(vocabulary: Vocabulary) -> list[float]:
     """Log-probability of each token; a letter outside the vocabulary has its penalty on the first of its bytes."""
-    normal = [index for index, kind in enumerate(vocabulary.types) if kind == _NORMAL]
+    normal = [index for index, kind in enumerate(vocabulary.types) if kind == NORMAL]
     worst = min((vocabulary.scores[index] for index in normal), default=0.0)
     likelihoods = list(vocabulary.scores)
     for index, kind in enumerate(vocabulary.types):
-        first = kind == _BYTE and not 0x80 <= int(vocabulary.pieces[index][3:5], 16) < 0xC0
-        if kind == _UNKNOWN or first:
+        first = kind == BYTE and not 0x80 <= int(vocabulary.pieces[index][3:5], 16) < 0xC0
+        if kind == UNKNOWN or first:
             likelihoods[index] = worst - _UNKNOWN_PENALTY
     return likelihoods
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protocol buffer message with their numbers, as protobuf's encoding guide describes them."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        if key & 7 == 0:
-            value, position = _varint(message, position)
-            yield key >> 3, value
-            continue
-        if key & 7 == 2:
-            size, position = _varint(message, position)
-        else:
-            size = {1: 8, 5: 4}[key & 7]
-        yield key >> 3, message[position : position + size]
-        position += size
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """A number in seven-bit groups, and the position behind it."""
-    value = shift = 0
-    while message[position] & 0x80:
-        value |= (message[position] & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-    return value | message[position] << shift, position + 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -17,7 +19,8 @@ from nmt.bounded import read_bounded
 from nmt.errors import UserError
 from nmt.text.corpus import Corpus
 from nmt.text.lines import one_line
-from nmt.text.segmentations import CACHED_WORDS, BpeDropout, UnigramSampling, Vocabulary
+from nmt.text.segmentations import CACHED_WORDS, BpeDropout, UnigramSampling
+from nmt.text.vocabulary import Vocabulary, with_pieces
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 """Ids in the models that we train. Padding is never read, so a model without a pad id may use any."""
@@ -124,6 +127,18 @@ class Tokenizer:
         ids: list[list[int]] = self._processor.EncodeAsIds(list(texts), num_threads=1 if len(texts) < MANY else -1)
         return ids
 
+    def used_by(self, texts: Sequence[str], min_frequency: int) -> Tokenizer:
+        """The same model with only the pieces that `min_frequency` tokens of all these texts are, or more, and the
+        parts of those.
+
+        With 1, it cuts the texts as before. Raises UserError where no piece is left.
+        """
+        counts = Counter(chain.from_iterable(self.encode_many(texts)))
+        kept = Vocabulary.read(self._serialized).needed({token for token in counts if counts[token] >= min_frequency})
+        if not kept:
+            raise UserError(f"no piece is used {min_frequency:,} times", "lower tokenizer.min_frequency")
+        return Tokenizer(with_pieces(self._serialized, kept))
+
     def sample(self, texts: Sequence[str], sampling: recipe.Sampling, seed: int) -> list[list[int]]:
         """Another segmentation of each text, drawn from `seed` alone: the same in every process.
 
@@ -205,19 +220,25 @@ class Tokenizers:
 
 
 def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
-    """The tokenizers that a recipe describes: existing ones, or trained on the corpus.
+    """The tokenizers that a recipe describes: existing ones, or trained on the corpus; of the pieces each side uses,
+    where it says so.
 
     Raises UserError where a file is no model or the corpus doesn't suffice.
     """
+    pairs = [] if settings.path and not settings.min_frequency else _sentences(corpus)
+    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     if settings.shared:
-        shared = Tokenizer.load(settings.path) if settings.path else Tokenizer.train(_both_sides(corpus), settings)
-        return Tokenizers(shared, shared)
-    if settings.path and settings.target_path:
-        return Tokenizers(Tokenizer.load(settings.path), Tokenizer.load(settings.target_path))
-    if settings.path or settings.target_path:
-        raise UserError("tokenizer: shared: false needs both path and target_path, or neither", "give both")
-    source = Tokenizer.train((pair[0] for pair in _sentences(corpus)), settings)
-    return Tokenizers(source, Tokenizer.train((pair[1] for pair in _sentences(corpus)), settings))
+        shared = _made(settings.path, chain.from_iterable(pairs), settings)
+        made = Tokenizers(shared, shared)
+    else:
+        made = Tokenizers(_made(settings.path, sources, settings), _made(settings.target_path, targets, settings))
+    least = settings.min_frequency
+    return Tokenizers(made.source.used_by(sources, least), made.target.used_by(targets, least)) if least else made
+
+
+def _made(path: str | None, sentences: Iterable[str], settings: recipe.Tokenizer) -> Tokenizer:
+    """The model in a file where there is one, or one trained on the sentences."""
+    return Tokenizer.load(path) if path else Tokenizer.train(sentences, settings)
 
 
 def _untrainable(message: str) -> UserError:
@@ -226,11 +247,6 @@ def _untrainable(message: str) -> UserError:
     if "!sentences_.empty()" in message:
         return UserError("the tokenizer can't be trained (there is no text)", "look at its files", place="data.train")
     return UserError(f"the tokenizer can't be trained ({reason})", "change tokenizer.vocab_size")
-
-
-def _both_sides(corpus: Corpus) -> Iterator[str]:
-    for pair in _sentences(corpus):
-        yield from pair
 
 
 def _sentences(corpus: Corpus) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ def check(recipe: Recipe) -> None:
     """Raise UserError where the recipe's components don't fit each other or a file is missing. Reads no data."""
     check_corpora(recipe.data.train, recipe.data.valid, recipe.data.test)
     autocast_type(recipe.train.precision, choose_device(recipe.train.device))
-    assemble(recipe.model, VOCABULARY, VOCABULARY, shared=recipe.tokenizer.shared)
+    assemble(recipe.model, VOCABULARY, VOCABULARY, shared=recipe.tokenizer.one_vocabulary)
     check_options(recipe.train.optimizer)
 
 
