@@ -97,7 +97,7 @@ def multiplied(model: Seq2Seq) -> tuple[int, int]:
     """
     encoder = sum(p.numel() for name, p in model.encoder.named_parameters() if counts(name, p))
     decoder = sum(p.numel() for name, p in model.decoder.named_parameters() if counts(name, p))
-    return 2 * encoder, 2 * (decoder + (model.decoder.output.weight.numel() if tied(model) else 0))
+    return 2 * encoder, 2 * (decoder + (model.decoder.output.vectors.numel() if tied(model) else 0))
 
 
 def counts(name: str, parameter: torch.Tensor) -> bool:

@@ -141,7 +141,7 @@ def search_share(rates: dict[str, float], arguments: argparse.Namespace, results
     lines = lines[: arguments.lines]
     settings, tokenizers = read_run(arguments.model), Tokenizers.load(arguments.model)
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    source, target = multiplied(build_model(settings.model, *sizes, shared=settings.tokenizer.one_vocabulary))
+    source, target = multiplied(build_model(settings.model, *sizes, shared=settings.tokenizer.shared))
     rows: list[Row] = []
     for kind in get_args(WeightPrecision):
         if kind not in rates:

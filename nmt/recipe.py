@@ -64,8 +64,8 @@ class Tokenizer(Section):
     character_coverage: Ratio = 1.0
     """Share of the characters that get pieces of their own."""
     min_frequency: Natural = 0
-    """A side keeps the pieces that so many tokens of its training text are, and their parts: with 1, a shared model
-    gives a smaller output layer, and texts are cut as before. 0: both keep all."""
+    """Each side keeps the pieces used at least so often in its training text (100,000 pairs of it at most), and their
+    parts; with `shared` the source keeps the target's too. 1: a smaller output layer, texts cut as before. 0: all."""
     byte_fallback: bool = True
     """Whether what has no piece is spelt in bytes (256 pieces), so that nothing is unknown."""
     user_symbols: tuple[str, ...] = ()
@@ -77,25 +77,10 @@ class Tokenizer(Section):
     target_path: str | None = None
     """An existing .model file of the target side, with `shared: false`."""
 
-    @property
-    def one_vocabulary(self) -> bool:
-        """Whether both sides have the same pieces with the same numbers."""
-        return self.shared and self.min_frequency == 0
-
     @pydantic.model_validator(mode="after")
     def _characters_have_one_segmentation(self) -> Tokenizer:
         if self.model_type == "char" and self.sampling is not None:
             raise ValueError("a char model has nothing to sample; use unigram or bpe, or leave out sampling")
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _paths_are_for_the_sides_there_are(self) -> Tokenizer:
-        if self.shared and self.target_path is not None:
-            raise ValueError(
-                "target_path is for a model of the target side alone; set shared to false"
-            )
-        if not self.shared and (self.path is None) != (self.target_path is None):
-            raise ValueError("shared: false needs both path and target_path, or neither; give both")
         return self
 
 

@@ -234,7 +234,7 @@ def _loaded(settings: recipe.Recipe, tokenizers: Tokenizers, path: Path) -> Seq2
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     with Unfilled(), no_larger_than(stored_shapes(path), path):
         parts = settings.model.model_copy(update={"engine": "loop"})
-        model = assemble(parts, *sizes, shared=settings.tokenizer.one_vocabulary)
+        model = assemble(parts, *sizes, shared=settings.tokenizer.shared)
     map_weights(named_weights(model), path)
     return model
 

@@ -17,8 +17,16 @@ from nmt.cells.gru import GRUCell
 from nmt.cells.state import State
 from nmt.errors import UserError
 from nmt.model.pretrained import load_embeddings
-from nmt.model.seq2seq import Seq2Seq, build_model
-from nmt.model.weights import Unfilled, load_weights, map_weights, named_weights, save_weights
+from nmt.model.seq2seq import Seq2Seq, assemble, build_model
+from nmt.model.weights import (
+    Unfilled,
+    load_weights,
+    map_weights,
+    named_weights,
+    no_larger_than,
+    save_weights,
+    stored_shapes,
+)
 from nmt.options import Choice
 from nmt.products import Product, plain
 from nmt.registry import ATTENTION, CELL, available
@@ -221,14 +229,40 @@ def test_tying_shares_the_vocabulary_sized_matrices(tie: str, tensors: int) -> N
 
 
 def test_a_three_way_tie_of_different_sizes_is_refused() -> None:
-    with pytest.raises(UserError, match="three-way needs one vocabulary"):
+    with pytest.raises(UserError, match="three-way needs one tokenizer"):
         make(tie_embeddings="three-way", target_embedding_size=9)
 
 
-def test_sides_have_one_vocabulary_where_they_share_all_of_it() -> None:
-    assert recipe.Tokenizer().one_vocabulary
-    assert not recipe.Tokenizer(shared=False).one_vocabulary
-    assert not recipe.Tokenizer(min_frequency=1).one_vocabulary
+@pytest.mark.parametrize("tie", ["none", "two-way", "three-way"])
+@pytest.mark.parametrize("target", [30_000, 20_000])
+def test_a_model_that_is_nearly_all_tokens_vectors_may_be_loaded_but_no_larger_one(
+    tmp_path: Path, tie: str, target: int
+) -> None:
+    small, path = {"type": "recurrent", "hidden_size": 4}, tmp_path / "model.safetensors"
+    settings = {"embedding_size": 64, "tie_embeddings": tie, "encoder": small, "decoder": small}
+    model = build_model(recipe.Model.model_validate(settings), 30_000, target, shared=True)
+    save_weights(named_weights(model), path)
+    with no_larger_than(stored_shapes(path), path):
+        assemble(recipe.Model.model_validate(settings), 30_000, target, shared=True)
+    with pytest.raises(UserError, match="far smaller model"), no_larger_than(stored_shapes(path), path):
+        assemble(recipe.Model.model_validate(settings), 150_000, target, shared=True)
+
+
+@pytest.mark.parametrize("tie", ["none", "two-way", "three-way"])
+def test_a_target_of_fewer_tokens_has_the_sources_first_vectors_where_they_are_tied(tie: str) -> None:
+    settings = recipe.Model.model_validate({"embedding_size": 6, "tie_embeddings": tie})
+    model = build_model(settings, 12, 9, shared=True).double().eval()
+    source, target, tokens = model.encoder.embedding, model.decoder.embedding, TARGET.clamp(max=8)
+    assert torch.equal(source(tokens), target(tokens)) == (tie == "three-way")
+    features = model(SOURCE, LENGTHS, tokens)
+    logits = model.decoder.logits(features)
+    assert logits.shape == (3, 4, 9)
+    if tie != "none":
+        expected = model.decoder.output.narrow(features) @ target.weight[:9].T + model.decoder.output.bias
+        assert close(logits, expected)
+    logits.sum().backward()
+    model.decoder.prepare_weights(plain, keep=False)
+    assert close(model.decoder.logits(features), logits)
 
 
 def test_sizes_of_encoder_and_decoder_may_differ_in_every_way() -> None:

@@ -152,8 +152,6 @@ def test_a_number_is_a_constant_share_of_gold_tokens(write) -> None:
 def test_settings_that_contradict_each_other_are_refused(write) -> None:
     assert "needs validate_decoded above 0" in refused(write(MINIMAL), "train={best_metric: bleu, validate_decoded: 0}")
     assert "nothing to sample" in refused(write(MINIMAL), "tokenizer={model_type: char, sampling: {}}")
-    assert "set shared to false" in refused(write(MINIMAL), "tokenizer.target_path=fr.model")
-    assert "give both" in refused(write(MINIMAL), "tokenizer={shared: false, path: en.model}")
     assert "k must be below 1" in refused(write(MINIMAL), "train.teacher_forcing={type: exponential, k: 2}")
 
 

@@ -20,6 +20,7 @@ from nmt.text import tokenizer
 from nmt.text.corpus import Corpus, Pair
 from nmt.text.lines import one_line
 from nmt.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer, Tokenizers, make_tokenizers
+from nmt.text.vocabulary import Vocabulary
 
 ONSETS, VOWELS = [*"bcdfglmnprstv", "ch", "tr", "pl"], [*"aeiouyé", "ou"]
 
@@ -335,6 +336,8 @@ def test_tokenizers_come_back_from_a_folder(tmp_path: Path) -> None:
         assert loaded.source.fingerprint() == pair.source.fingerprint()
         assert loaded.target.fingerprint() == pair.target.fingerprint()
         assert (loaded.source is loaded.target) == (pair.source is pair.target)
+    Tokenizers(CHAR, CHAR).save(tmp_path / "False")  # a run that was given up before it began, and begun otherwise
+    assert Tokenizers.load(tmp_path / "False").target.fingerprint() == CHAR.fingerprint()
 
 
 def test_a_shared_tokenizer_knows_both_sides_and_separate_ones_their_own() -> None:
@@ -347,25 +350,46 @@ def test_a_shared_tokenizer_knows_both_sides_and_separate_ones_their_own() -> No
     assert "a" not in separate.target.pieces()
 
 
-def test_each_side_of_a_shared_tokenizer_may_keep_its_own_pieces_alone(tmp_path: Path) -> None:
+def test_a_target_may_have_its_own_pieces_alone_which_are_the_sources_first(tmp_path: Path) -> None:
     corpus = Listed([("aaa bb", "zzz bb yy")] * 50)
     settings = recipe.Tokenizer(vocab_size=300, model_type="char", byte_fallback=False, min_frequency=1)
-    made = make_tokenizers(corpus, settings)
-    assert {"a", "b"} == {*made.source.pieces()} & {*"abyz"}
-    assert {"b", "y", "z"} == {*made.target.pieces()} & {*"abyz"}
     CHAR.save(tmp_path / "existing.model")
-    existing = make_tokenizers(corpus, settings.model_copy(update={"path": str(tmp_path / "existing.model")}))
-    assert {"a", "b"} == {*existing.source.pieces()} & {*"abcdefgyz"}
+    existing = settings.model_copy(update={"path": str(tmp_path / "existing.model")})
+    for made in (make_tokenizers(corpus, settings), make_tokenizers(corpus, existing)):
+        source, target = made.source.pieces(), made.target.pieces()
+        assert {"b", "y"} == {*target} & {*"abcdy"}
+        assert {"a", "b", "y"} == {*source} & {*"abcdy"}
+        assert source[: len(target)] == target
+    apart = {"shared": False, "target_path": existing.path}
+    separate = make_tokenizers(corpus, existing.model_copy(update=apart))
+    assert {"a", "b"} == {*separate.source.pieces()} & {*"abcdy"}
+    assert {"b", "y"} == {*separate.target.pieces()} & {*"abcdy"}
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_both_sides_of_a_corpus_are_cut_alike_with_and_without_the_pieces_that_nobody_uses(model_type: str) -> None:
+    pairs = [(text, text[::-1]) for text in TEXTS]
+    whole = recipe.Tokenizer(vocab_size=500, model_type=model_type)
+    all_pieces = make_tokenizers(Listed(pairs), whole)
+    fewer = make_tokenizers(Listed(pairs), whole.model_copy(update={"min_frequency": 1}))
+    for source, target in pairs:
+        assert pieces_of(fewer.source, source) == pieces_of(all_pieces.source, source)
+        assert pieces_of(fewer.target, target) == pieces_of(all_pieces.target, target)
+    assert fewer.target.vocab_size <= fewer.source.vocab_size <= all_pieces.source.vocab_size
 
 
 def pieces_of(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
     return tokenizer.pieces_of(tokenizer.encode(text))
 
 
+def only_used(tokenizer: Tokenizer, texts: list[str], least: int = 1) -> Tokenizer:
+    return tokenizer.with_pieces(tokenizer.used_by(texts, least))
+
+
 @ALL
 def test_texts_have_the_same_pieces_where_those_that_they_do_not_use_are_gone(tokenizer: Tokenizer) -> None:
     for texts in (TEXTS[:1], TEXTS[:20], TEXTS):
-        used = tokenizer.used_by(texts, 1)
+        used = only_used(tokenizer, texts)
         assert len(texts) > 1 or used.vocab_size < tokenizer.vocab_size
         assert [pieces_of(used, text) for text in texts] == [pieces_of(tokenizer, text) for text in texts]
     assert (used.pad_id, used.unk_id, used.bos_id, used.eos_id) == (PAD, UNKNOWN, BEGIN, END)
@@ -374,7 +398,7 @@ def test_texts_have_the_same_pieces_where_those_that_they_do_not_use_are_gone(to
 
 @ALL
 def test_what_has_lost_its_pieces_is_spelt_in_others(tokenizer: Tokenizer) -> None:
-    used = tokenizer.used_by(["ba be"], 1)
+    used = only_used(tokenizer, ["ba be"])
     for text in [*TEXTS[:50], "L’œuvre\u00a0: « 你好 » 😀"]:
         assert used.decode(used.encode(text)) == text
         assert used.unk_id not in used.encode(text)
@@ -382,10 +406,13 @@ def test_what_has_lost_its_pieces_is_spelt_in_others(tokenizer: Tokenizer) -> No
 
 @ALL
 @pytest.mark.parametrize("least", [2, 20])
-def test_pieces_that_are_used_too_seldom_are_left_out(tokenizer: Tokenizer, least: int) -> None:
+def test_pieces_that_are_used_too_seldom_are_left_out(
+    tokenizer: Tokenizer, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmt.text.tokenizer.PORTION", 7)
     counts = Counter(piece for text in TEXTS for piece in pieces_of(tokenizer, text))
     frequent = {piece for piece, count in counts.items() if count >= least}
-    kept = set(tokenizer.used_by(TEXTS, least).pieces())
+    kept = set(only_used(tokenizer, TEXTS, least).pieces())
     assert frequent <= kept
     others = {piece for piece in kept - frequent if not piece.startswith("<")}  # marks and bytes stay
     assert others < set(tokenizer.pieces()) - frequent
@@ -394,32 +421,69 @@ def test_pieces_that_are_used_too_seldom_are_left_out(tokenizer: Tokenizer, leas
 
 @SAMPLING
 def test_segmentations_are_drawn_from_the_pieces_that_are_left(tokenizer: Tokenizer) -> None:
-    used, sampling = tokenizer.used_by(TEXTS[:30], 1), recipe.Sampling(alpha=0.1)
+    used, sampling = only_used(tokenizer, TEXTS[:30]), recipe.Sampling(alpha=0.1)
     drawn = used.sample(TEXTS[:30], sampling, seed=1)
     assert [used.decode(ids) for ids in drawn] == TEXTS[:30]
     assert drawn != used.encode_many(TEXTS[:30])
 
 
+def test_what_used_pieces_are_made_of_stays_and_the_worst_piece() -> None:
+    """It says what an unknown letter costs, so without it texts with such letters might be cut otherwise."""
+    pieces = ["<unk>", "abc", "ab", "bc", "b", "c", "cd", "x", "y", "z" * 1000]
+    vocabulary = Vocabulary("bpe", pieces, [0.0, -1, -2, -3, -4, -5, -6, -7, -9, -8], [2] + [1] * 9)
+    assert vocabulary.needed({1: 1}, 1) == [0, 1, 2, 3, 4, 5, 8]
+    assert vocabulary.needed({9: 1}, 1) == [0, 8, 9]
+    assert vocabulary.needed({1: 2, 7: 1}, 2) == [0, 1, 2, 3, 4, 5, 7, 8]  # no bytes: what letters are used must stay
+    assert vocabulary.needed({1: 1, 7: 1}, 2) == []
+
+
+def test_what_is_used_too_seldom_stays_spellable_without_bytes() -> None:
+    tokenizer = Tokenizer.train(TEXTS, recipe.Tokenizer(vocab_size=200, byte_fallback=False))
+    used = only_used(tokenizer, TEXTS, 100)
+    assert used.vocab_size < tokenizer.vocab_size
+    assert not any(used.unk_id in used.encode(text) for text in TEXTS)
+
+
 def test_a_users_symbols_stay_though_no_text_has_them() -> None:
     tokenizer = Tokenizer.train(TEXTS, recipe.Tokenizer(vocab_size=400, user_symbols=("<2fr>", "@@")))
-    assert {"<2fr>", "@@"} <= set(tokenizer.used_by(TEXTS[:10], 1).pieces())
+    assert {"<2fr>", "@@"} <= set(only_used(tokenizer, TEXTS[:10]).pieces())
 
 
-def test_pieces_of_a_foreign_model_that_tests_itself_can_be_left_out(tmp_path: Path) -> None:
-    prefix = str(tmp_path / "foreign")
+def test_pieces_of_a_foreign_model_may_be_left_out_and_what_it_said_of_them_goes_too(tmp_path: Path) -> None:
+    prefix = tmp_path / "foreign"
     sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter(TEXTS), model_prefix=prefix, vocab_size=100, self_test_sample_size=20, minloglevel=3
+        sentence_iterator=iter(TEXTS), model_prefix=str(prefix), vocab_size=100, minloglevel=3
     )
-    foreign = Tokenizer.load(f"{prefix}.model")
-    used = foreign.used_by(["ba be"], 1)
-    assert used.vocab_size < 10
+    sample = b"\x0a\x02ba\x12\x02ba"  # SelfTestData.Sample: its input, and what is expected of it
+    self_test = b"\x22" + bytes([len(sample) + 2]) + b"\x0a" + bytes([len(sample)]) + sample
+    foreign = Tokenizer(prefix.with_suffix(".model").read_bytes() + self_test)
+    used = only_used(foreign, ["ba be"])
+    assert used.vocab_size < 15
     assert pieces_of(used, "ba be") == pieces_of(foreign, "ba be")
     assert used.pieces_of([used.bos_id, used.eos_id]) == ("<s>", "</s>")
+    used.save(tmp_path / "used.model")
+    assert sample not in (tmp_path / "used.model").read_bytes()
 
 
-def test_a_frequency_that_leaves_no_piece_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no piece is used 1,000,000 times; lower tokenizer\.min_frequency"):
-        UNIGRAM.used_by(TEXTS, 1_000_000)
+def test_a_frequency_that_leaves_no_piece_is_refused_but_a_side_without_text_is_left_to_its_readers() -> None:
+    settings = recipe.Tokenizer(vocab_size=300, model_type="char", min_frequency=60)
+    with pytest.raises(UserError, match=r"no piece is used as often as 60 in the text of the target; lower it"):
+        make_tokenizers(Listed([("aaa", "b")] * 50), settings)
+    assert make_tokenizers(Listed([("aaa", " ")] * 50), settings).target.vocab_size > 256
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"target_path": "b.model"}, "tokenizer.target_path is for shared: false"),
+        ({"path": "a.model", "target_path": "b.model"}, "tokenizer.target_path is for shared: false"),
+        ({"shared": False, "path": "a.model"}, "needs both path and target_path"),
+        ({"shared": False, "target_path": "b.model"}, "needs both path and target_path"),
+    ],
+)
+def test_paths_of_other_models_than_are_asked_for_are_refused(options: dict[str, object], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        make_tokenizers(Listed([("a", "b")]), recipe.Tokenizer.model_validate(options))
 
 
 def test_line_ends_within_a_sentence_do_not_disturb_training() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nmt import checkpoints
 from nmt.commands.train import main
@@ -17,7 +18,9 @@ from nmt.device import LARGE, autocast_type
 from nmt.errors import RunError, UserError
 from nmt.recipe import Recipe
 from nmt.recipe_file import read_recipe, write_recipe
+from nmt.text.tokenizer import Tokenizers
 from nmt.training.averaging import average
+from nmt.training.check import check
 from nmt.training.course import Course
 from nmt.training.run import build, prepared_device, train
 from nmt.training.updater import Updater
@@ -317,17 +320,47 @@ def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:
         ["model.decoder.layers=2", "model.decoder.attention_layer=first", "model.encoder.layers=2"],
         ["model.decoder.attention=none"],
         ["tokenizer.shared=false", "model.tie_embeddings=two-way"],
-        ["tokenizer.min_frequency=1", "model.tie_embeddings=two-way"],
         ["train.teacher_forcing=0.5", "train.batch_sentences=8"],
         ["model.engine=loop"],
     ],
-    ids=lambda overrides: overrides[0],
+    ids=" ".join,
 )
 def test_every_kind_of_model_trains_and_translates(tmp_path: Path, small_recipe: Make, overrides: list[str]) -> None:
     train(small_recipe("train.updates=24", *overrides), out=tmp_path)
     reports = records(tmp_path, "report")
     assert reports[-1]["loss"] < reports[0]["loss"]
     assert len(Translator.load(tmp_path).translate(["1 2", ""])) == 2
+
+
+@pytest.mark.parametrize("tie", ["none", "two-way", "three-way"])
+def test_a_model_whose_target_has_fewer_tokens_than_its_source_trains_and_translates(
+    tmp_path: Path, small_recipe: Make, tie: str
+) -> None:
+    (tmp_path / "source").write_text("ab cd ef gh\ngh ef\n" * 100, encoding="utf-8")
+    (tmp_path / "target").write_text("ax x a ax\nx a\n" * 100, encoding="utf-8")
+    texts = f"{{corpus: files, source: {tmp_path / 'source'}, target: {tmp_path / 'target'}}}"
+    run = tmp_path / "run"
+    overrides = [f"data.train={texts}", f"data.valid={texts}", f"model.tie_embeddings={tie}", "train.updates=24"]
+    settings = small_recipe(*overrides, "tokenizer={model_type: char, byte_fallback: false, min_frequency: 1}")
+    check(settings)
+    train(settings, out=run)
+    tokenizers = Tokenizers.load(run)
+    assert tokenizers.target.vocab_size < tokenizers.source.vocab_size
+    reports = records(run, "report")
+    assert reports[-1]["loss"] < reports[0]["loss"]
+    (found,) = Translator.load(run).translate(["ab cd ef gh"])
+    assert set(found) <= set("ax ")
+
+    rows = torch.arange(tokenizers.target.vocab_size * 8.0).view(-1, 8)
+    save_file({"weight": rows}, tmp_path / "vectors.safetensors")
+    given = f"model.target_embeddings={tmp_path / 'vectors.safetensors'}"
+    model = build(small_recipe(*overrides, given, "tokenizer.model_type=char"), tokenizers)
+    assert torch.equal(model.decoder.embedding(torch.arange(len(rows))), rows)
+
+
+def test_paths_of_tokenizers_are_checked_before_anything_is_read(small_recipe: Make) -> None:
+    with pytest.raises(UserError, match="target_path is for shared: false"):
+        check(small_recipe("tokenizer.target_path=none.model"))
 
 
 def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path, small_recipe: Make) -> None:

@@ -64,7 +64,7 @@ def test_prepared_weights_give_the_scores_of_plain_ones(copier: Path, precision:
     run = read_run(copier)
     tokenizers = Tokenizers.load(copier)
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    model = assemble(run.model, *sizes, shared=run.tokenizer.one_vocabulary).eval()
+    model = assemble(run.model, *sizes, shared=run.tokenizer.shared).eval()
     (best,) = (copier / "best").read_text().split()
     load_weights(named_weights(model), copier / best / "model.safetensors")
     plain = Translator(model, tokenizers, run.search, torch.device("cpu")).score(lines, lines)

@@ -15,13 +15,16 @@ class TokenEmbedding(nn.Module):
     """A vector for each token: ``[...] -> [..., E]``.
 
     With `tied_output`, the output layer made from it scores tokens by the same vectors (Press and Wolf 2017).
+    With `within`, its vectors are the first ones of that embedding.
     """
 
-    def __init__(self, vocab_size: int, size: int, *, tied_output: bool = False) -> None:
+    def __init__(
+        self, vocab_size: int, size: int, *, tied_output: bool = False, within: TokenEmbedding | None = None
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.size = size
-        self.weight = nn.Embedding(vocab_size, size).weight
+        self.weight: Tensor = nn.Embedding(vocab_size, size).weight if within is None else within.weight
         self._tied_output = tied_output
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -36,7 +39,7 @@ class TokenEmbedding(nn.Module):
 class OutputLayer(nn.Module):
     """Features to logits over the vocabulary: ``[..., H] -> [..., V]``.
 
-    `narrow` and `weight` are apart so that a loss can make the logits piece by piece. Tied to embeddings of another
+    `narrow` and `vectors` are apart so that a loss can make the logits piece by piece. Tied to embeddings of another
     size than the features, it first projects them to that size.
     """
 
@@ -50,10 +53,15 @@ class OutputLayer(nn.Module):
         self._product: Product | None = None
         self._shared: tuple[Tensor, Product] | None = None
 
+    @property
+    def vectors(self) -> Tensor:
+        """``[V, E]``, one for each token: all of `weight`, unless it has those of further tokens too."""
+        return self.weight if len(self.weight) == len(self.bias) else self.weight[: len(self.bias)]
+
     def prepare(self, prepare: Prepare) -> None:
         """Multiply by prepared weights from now on, as `PreparedLinear` does."""
         self._prepare = prepare
-        self._product = prepare(self.weight, self.bias)
+        self._product = prepare(self.vectors, self.bias)
 
     def over(self, shared: Tensor, further: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """The output layer for some of the tokens, ``[A]`` and ``[F]``: ``[R, H]`` -> ``[R, A]`` and ``[R, F]``.
@@ -78,10 +86,10 @@ class OutputLayer(nn.Module):
         return self._prepare(self.weight.index_select(0, tokens), self.bias.index_select(0, tokens))
 
     def narrow(self, features: Tensor) -> Tensor:
-        """``[..., H]`` -> what `weight` is multiplied with: ``[..., E]`` where tied and of another size."""
+        """``[..., H]`` -> what `vectors` are multiplied with: ``[..., E]`` where tied and of another size."""
         return features if self.to_embedding is None else self.to_embedding(features)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., H] -> [..., V]``."""
         rows = self.narrow(features)
-        return F.linear(rows, self.weight, self.bias) if self._product is None else self._product(rows)
+        return F.linear(rows, self.vectors, self.bias) if self._product is None else self._product(rows)

@@ -36,8 +36,8 @@ class Seq2Seq(nn.Module):
 def build_model(settings: recipe.Model, source_vocab_size: int, target_vocab_size: int, *, shared: bool) -> Seq2Seq:
     """The model that a recipe's `model` section describes, initialised as it says.
 
-    `shared`: whether both sides use one vocabulary. Random numbers come from torch's default generator.
-    Raises UserError where the parts don't fit each other.
+    `shared`: whether the target's tokens are the first of the source's, or all of them. Random numbers come from
+    torch's default generator. Raises UserError where the parts don't fit each other.
     """
     model = assemble(settings, source_vocab_size, target_vocab_size, shared=shared)
     initialize(model, settings.initialization)
@@ -50,15 +50,12 @@ def assemble(settings: recipe.Model, source_vocab_size: int, target_vocab_size: 
     target_size = settings.target_embedding_size or settings.embedding_size
     if settings.tie_embeddings == "three-way" and (not shared or target_size != settings.embedding_size):
         raise UserError(
-            "model.tie_embeddings: three-way needs one vocabulary and one embedding size for both sides",
-            "use two-way; or set tokenizer.shared to true, min_frequency to 0 and leave out target_embedding_size",
+            "model.tie_embeddings: three-way needs one tokenizer and one embedding size for both sides",
+            "set tokenizer.shared to true and leave out model.target_embedding_size, or use two-way",
         )
-    target_embedding = TokenEmbedding(target_vocab_size, target_size, tied_output=tied)
-    source_embedding = (
-        target_embedding
-        if settings.tie_embeddings == "three-way"
-        else TokenEmbedding(source_vocab_size, settings.embedding_size)
-    )
+    source_embedding = TokenEmbedding(source_vocab_size, settings.embedding_size)
+    within = source_embedding if settings.tie_embeddings == "three-way" else None
+    target_embedding = TokenEmbedding(target_vocab_size, target_size, tied_output=tied, within=within)
     unroll = engines.choose(settings.engine)
     encoder: Encoder = settings.encoder.build(ENCODER, source_embedding, unroll)
     decoder: Decoder = settings.decoder.build(DECODER, target_embedding, unroll, encoder.output_size)

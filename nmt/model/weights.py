@@ -89,16 +89,19 @@ def no_larger_than(shapes: Mapping[str, Sequence[int]], path: Path) -> Iterator[
     """While it lasts, a model that is put together in this thread may not ask for much more than weights of `shapes`.
 
     A recipe's sizes may be absurd, so it must be known before memory is filled: each parameter and buffer is counted
-    when a module registers it, which torch's own modules do before they write to it. Twice the weights and a little are
-    allowed, for modules that take only a part of another. Raises UserError, naming `path`, which holds the weights.
+    when a module registers it, which torch's own modules do before they write to it, and once if several do. Twice the
+    weights and a little are allowed, for modules that take only a part of another. Raises UserError, naming `path`,
+    which holds the weights.
     """
     numbers = SPARE_NUMBERS + 2 * sum(math.prod(shape) for shape in shapes.values())
     tensors = SPARE_TENSORS + 2 * len(shapes)
     thread = threading.get_ident()
+    counted: dict[int, Tensor] = {}  # kept, so that no other tensor can have their identity
 
     def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
         nonlocal numbers, tensors
-        if tensor is not None and threading.get_ident() == thread:
+        if tensor is not None and threading.get_ident() == thread and id(tensor) not in counted:
+            counted[id(tensor)] = tensor
             numbers, tensors = numbers - tensor.numel(), tensors - 1
             if numbers < 0 or tensors < 0:
                 raise UserError("holds a far smaller model than the recipe describes", REMEDY, place=str(path))

@@ -41,6 +41,9 @@ FEW = 64
 MANY = 256
 """Texts that more than one thread is used for."""
 
+PORTION = 10_000
+"""Texts whose tokens are counted at a time."""
+
 
 class Tokenizer:
     """A sentencepiece model."""
@@ -127,17 +130,18 @@ class Tokenizer:
         ids: list[list[int]] = self._processor.EncodeAsIds(list(texts), num_threads=1 if len(texts) < MANY else -1)
         return ids
 
-    def used_by(self, texts: Sequence[str], min_frequency: int) -> Tokenizer:
-        """The same model with only the pieces that `min_frequency` tokens of all these texts are, or more, and the
-        parts of those.
-
-        With 1, it cuts the texts as before. Raises UserError where no piece is left.
+    def used_by(self, texts: Sequence[str], min_frequency: int) -> list[int]:
+        """The pieces used `min_frequency` times or more in these texts, and what they need: with them alone and a
+        frequency of 1, the texts are cut as before. Empty where none is used so often.
         """
-        counts = Counter(chain.from_iterable(self.encode_many(texts)))
-        kept = Vocabulary.read(self._serialized).needed({token for token in counts if counts[token] >= min_frequency})
-        if not kept:
-            raise UserError(f"no piece is used {min_frequency:,} times", "lower tokenizer.min_frequency")
-        return Tokenizer(with_pieces(self._serialized, kept))
+        counts: Counter[int] = Counter()
+        for start in range(0, len(texts), PORTION):  # not all tokens at once: lists of them take much memory
+            counts.update(chain.from_iterable(self.encode_many(texts[start : start + PORTION])))
+        return Vocabulary.read(self._serialized).needed(counts, min_frequency)
+
+    def with_pieces(self, ids: Sequence[int]) -> Tokenizer:
+        """The same model with these pieces alone, numbered in this order."""
+        return Tokenizer(with_pieces(self._serialized, ids))
 
     def sample(self, texts: Sequence[str], sampling: recipe.Sampling, seed: int) -> list[list[int]]:
         """Another segmentation of each text, drawn from `seed` alone: the same in every process.
@@ -211,7 +215,9 @@ class Tokenizers:
         return hashlib.sha256(f"{self.source.fingerprint()} {self.target.fingerprint()}".encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """``tokenizer.model``, or ``source.model`` and ``target.model``."""
+        """``tokenizer.model``, or ``source.model`` and ``target.model``; what was there before is gone."""
+        for name in ("tokenizer.model", "source.model", "target.model"):
+            (folder / name).unlink(missing_ok=True)
         if self.source is self.target:
             self.source.save(folder / "tokenizer.model")
         else:
@@ -219,12 +225,21 @@ class Tokenizers:
             self.target.save(folder / "target.model")
 
 
-def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
-    """The tokenizers that a recipe describes: existing ones, or trained on the corpus; of the pieces each side uses,
-    where it says so.
+def check_paths(settings: recipe.Tokenizer) -> None:
+    """Raise UserError where a recipe gives paths of other models than it asks for."""
+    if settings.shared and settings.target_path:
+        raise UserError("tokenizer.target_path is for shared: false", "leave it out, or set shared to false")
+    if not settings.shared and (settings.path is None) != (settings.target_path is None):
+        raise UserError("tokenizer: shared: false needs both path and target_path, or neither", "give both")
 
+
+def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
+    """The tokenizers that a recipe describes: existing ones, or trained on the corpus, with the pieces it asks for.
+
+    Of a shared one, the source's first pieces are the target's.
     Raises UserError where a file is no model or the corpus doesn't suffice.
     """
+    check_paths(settings)
     pairs = [] if settings.path and not settings.min_frequency else _sentences(corpus)
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     if settings.shared:
@@ -232,13 +247,27 @@ def make_tokenizers(corpus: Corpus, settings: recipe.Tokenizer) -> Tokenizers:
         made = Tokenizers(shared, shared)
     else:
         made = Tokenizers(_made(settings.path, sources, settings), _made(settings.target_path, targets, settings))
-    least = settings.min_frequency
-    return Tokenizers(made.source.used_by(sources, least), made.target.used_by(targets, least)) if least else made
+    if not settings.min_frequency:
+        return made
+    of_source = _kept(made.source, "source", sources, settings.min_frequency)
+    of_target = _kept(made.target, "target", targets, settings.min_frequency)
+    if settings.shared:
+        of_source = list(dict.fromkeys(of_target + of_source))
+    return Tokenizers(made.source.with_pieces(of_source), made.target.with_pieces(of_target))
 
 
 def _made(path: str | None, sentences: Iterable[str], settings: recipe.Tokenizer) -> Tokenizer:
     """The model in a file where there is one, or one trained on the sentences."""
     return Tokenizer.load(path) if path else Tokenizer.train(sentences, settings)
+
+
+def _kept(tokenizer: Tokenizer, side: str, texts: Sequence[str], min_frequency: int) -> list[int]:
+    """The pieces that a side keeps; all where it has no text, of which those complain who read it."""
+    kept = tokenizer.used_by(texts, min_frequency)
+    if not kept and any(map(str.strip, texts)):
+        problem = f"tokenizer.min_frequency: no piece is used as often as {min_frequency:,} in the text of the {side}"
+        raise UserError(problem, "lower it")
+    return kept or list(range(tokenizer.vocab_size))
 
 
 def _untrainable(message: str) -> UserError:

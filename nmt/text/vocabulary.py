@@ -1,11 +1,10 @@
-"""What a sentencepiece model's file says of its pieces, and the same model with fewer of them."""
+"""What a sentencepiece model's file says of its pieces, and the same model with some of them."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 
 NORMAL, UNKNOWN, USER_DEFINED, BYTE = 1, 2, 4, 6
@@ -40,32 +39,39 @@ class Vocabulary:
                 model_type = _MODEL_TYPES.get(int(_values(value).get(3, 1)), "unknown")
         return cls(model_type, pieces, scores, types)
 
-    def needed(self, used: Collection[int]) -> set[int]:
-        """The ids of the `used` pieces, of the pieces that are a part of one, and of all that are no ordinary pieces:
-        marks, bytes, a user's symbols. Empty where no ordinary piece is used.
+    def needed(self, counts: Mapping[int, int], least: int) -> list[int]:
+        """The ids of the pieces that are counted `least` times or more, and of all that these can't do without, rising.
 
-        BPE merges pieces from their parts, sampling draws them, and a word not met before is spelt in them.
+        Those are their parts, for BPE merges pieces from them, sampling draws them, and words not met before are spelt
+        in them; marks, bytes and a user's symbols; without bytes, each letter that is counted at all; and the worst
+        piece, which says what an unknown letter costs. Empty where no ordinary piece is counted so often.
         """
-        ordinary = {index for index, kind in enumerate(self.types) if kind == NORMAL}
-        whole = [self.pieces[index] for index in ordinary.intersection(used)]
-        parts = {piece[start:end] for piece in whole for start, end in combinations(range(len(piece) + 1), 2)}
-        kept = {index for index in ordinary if self.pieces[index] in parts}
-        return kept | set(range(len(self.types))) - ordinary if kept else set()
+        ordinary = [index for index, kind in enumerate(self.types) if kind == NORMAL]
+        frequent = [self.pieces[index] for index in ordinary if counts.get(index, 0) >= least]
+        if not frequent:
+            return []
+        names = {self.pieces[index] for index in ordinary}
+        sizes = {len(name) for name in names}
+        parts = names.intersection(part for piece in frequent for part in _parts(piece, sizes))
+        letters = [] if BYTE in self.types else [index for index in counts if len(self.pieces[index]) == 1]
+        kept = {*letters, min(ordinary, key=self.scores.__getitem__)}
+        kept.update(index for index, kind in enumerate(self.types) if kind != NORMAL or self.pieces[index] in parts)
+        return sorted(kept)
 
 
-def with_pieces(serialized: bytes, ids: Collection[int]) -> bytes:
-    """A sentencepiece model with these of its pieces alone, in their order, numbered anew.
+def _parts(piece: str, sizes: Collection[int]) -> Iterator[str]:
+    """All of its parts, itself among them, that are of these sizes."""
+    return (piece[start : start + size] for size in sizes for start in range(len(piece) - size + 1))
 
-    What a model says of how it segments some texts, to be tested when it is loaded, is left out.
+
+def with_pieces(serialized: bytes, ids: Sequence[int]) -> bytes:
+    """A sentencepiece model with these of its pieces alone, numbered in this order.
+
+    What a model says of how it cuts some texts, to be tested when it is loaded, is left out.
     """
-    kept: list[bytes] = []
-    number = 0
-    for field, _, raw in _fields(serialized):
-        if field == _PIECE:
-            number += 1
-        if field != _SELF_TEST and (field != _PIECE or number - 1 in ids):
-            kept.append(raw)
-    return b"".join(kept)
+    pieces = [raw for field, _, raw in _fields(serialized) if field == _PIECE]
+    rest = [raw for field, _, raw in _fields(serialized) if field not in (_PIECE, _SELF_TEST)]
+    return b"".join([*(pieces[index] for index in ids), *rest])
 
 
 class _Field(NamedTuple):

@@ -44,7 +44,7 @@ def cross_entropy(output: OutputLayer, features: Tensor, targets: Tensor, length
     index = moved(index, targets.device)
     rows = output.narrow(features.flatten(0, 1).index_select(0, index))  # [N, E]
     gold = targets.flatten().index_select(0, index)  # [N]
-    objective, likelihood = _LinearCrossEntropy.apply(rows, output.weight, output.bias, gold, smoothing)
+    objective, likelihood = _LinearCrossEntropy.apply(rows, output.vectors, output.bias, gold, smoothing)
     return Loss(objective, likelihood)
 
 

@@ -112,13 +112,13 @@ def build(recipe: Recipe, tokenizers: Tokenizers) -> Seq2Seq:
     """The recipe's model at its start: initialised from the recipe's seed, pretrained embeddings in place."""
     torch.manual_seed(recipe.seed)
     source, target = tokenizers.source, tokenizers.target
-    model = build_model(recipe.model, source.vocab_size, target.vocab_size, shared=recipe.tokenizer.one_vocabulary)
+    model = build_model(recipe.model, source.vocab_size, target.vocab_size, shared=recipe.tokenizer.shared)
     for path, tokenizer, embedding in (
         (recipe.model.source_embeddings, source, model.encoder.embedding),
         (recipe.model.target_embeddings, target, model.decoder.embedding),
     ):
         if path is not None:
-            filled = load_embeddings(path, tokenizer.pieces(), embedding.weight)
+            filled = load_embeddings(path, tokenizer.pieces(), embedding.weight[: embedding.vocab_size])
             _say(f"{path}: {filled:,} of {tokenizer.vocab_size:,} embeddings filled")
     return model
 
