@@ -6,7 +6,7 @@ import functools
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -80,18 +80,9 @@ class Tokenizer:
     def train(cls, sentences: Iterable[str], settings: recipe.Tokenizer) -> Tokenizer:
         """A new model, the same from the same sentences. Raises UserError where they don't suffice for the settings."""
         model = io.BytesIO()
-        stopped: list[UserError] = []
-
-        def fed() -> Iterator[str]:
-            """The sentences; sentencepiece would turn an error of theirs into one of its own."""
-            try:
-                yield from sentences
-            except UserError as error:
-                stopped.append(error)
-
         try:
             sentencepiece.SentencePieceTrainer.Train(
-                sentence_iterator=fed(),
+                sentence_iterator=iter(sentences),
                 model_writer=model,
                 model_type=settings.model_type,
                 vocab_size=settings.vocab_size,
@@ -111,10 +102,7 @@ class Tokenizer:
                 minloglevel=3,
             )
         except RuntimeError as error:
-            if not stopped:
-                raise _untrainable(str(error)) from error
-        if stopped:
-            raise stopped[0]
+            raise _untrainable(str(error)) from error
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
