@@ -323,7 +323,7 @@ def test_a_run_folder_tells_what_it_was_made_with(copier: Path) -> None:
         ["train.teacher_forcing=0.5", "train.batch_sentences=8"],
         ["model.engine=loop"],
     ],
-    ids=" ".join,
+    ids=lambda overrides: overrides[0],
 )
 def test_every_kind_of_model_trains_and_translates(tmp_path: Path, small_recipe: Make, overrides: list[str]) -> None:
     train(small_recipe("train.updates=24", *overrides), out=tmp_path)
