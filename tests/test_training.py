@@ -361,6 +361,8 @@ def test_a_model_whose_target_has_fewer_tokens_than_its_source_trains_and_transl
 def test_paths_of_tokenizers_are_checked_before_anything_is_read(small_recipe: Make) -> None:
     with pytest.raises(UserError, match="target_path is for shared: false"):
         check(small_recipe("tokenizer.target_path=none.model"))
+    with pytest.raises(UserError, match=r"none\.model: can't be read"):
+        check(small_recipe("tokenizer.path=none.model"))
 
 
 def test_bf16_trains_nearly_like_fp32_where_the_processor_has_it(tmp_path: Path, small_recipe: Make) -> None:

@@ -7,7 +7,7 @@ from nmt.model.seq2seq import assemble
 from nmt.options import Choice
 from nmt.recipe import Recipe
 from nmt.registry import CORPUS
-from nmt.text.tokenizer import check_paths
+from nmt.text.tokenizer import Tokenizer, check_paths
 from nmt.training.optimizers import check_options
 
 VOCABULARY = 300
@@ -18,6 +18,9 @@ def check(recipe: Recipe) -> None:
     """Raise UserError where the recipe's components don't fit each other or a file is missing. Reads no data."""
     check_corpora(recipe.data.train, recipe.data.valid, recipe.data.test)
     check_paths(recipe.tokenizer)
+    for path in (recipe.tokenizer.path, recipe.tokenizer.target_path):
+        if path is not None:
+            Tokenizer.load(path)
     autocast_type(recipe.train.precision, choose_device(recipe.train.device))
     assemble(recipe.model, VOCABULARY, VOCABULARY, shared=recipe.tokenizer.shared)
     check_options(recipe.train.optimizer)
