@@ -20,7 +20,7 @@ help:
 # The plugins are installed as anybody's are; nothing but their entry points tells nmt of them.
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 
-$(READY): pyproject.toml constraints.txt $(PLUGINS)
+$(READY): pyproject.toml constraints.txt hatch_build.py nmt/native.c nmt/native_build.py $(PLUGINS)
 	$(PYTHON) -c 'import sys; sys.exit("nmt needs Python 3.11 or later; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch

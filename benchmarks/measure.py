@@ -248,8 +248,10 @@ def peak_mebibytes() -> float:
 
 
 def machine() -> Row:
-    """The processor, its cores and flags, the GPU if there is one, and torch."""
+    """The processor, its cores and flags, the GPU if there is one, torch, and whose fp32 products search makes."""
     import torch
+
+    from nmt import native
 
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -260,6 +262,7 @@ def machine() -> Row:
         "cores": os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "torch": torch.__version__,
+        "products": "torch" if native.missing() else "nmt",
     }
     if torch.cuda.is_available():
         described["gpu"] = torch.cuda.get_device_name()

@@ -1,8 +1,9 @@
 """Matrix products by weights that don't change any more, laid out once for the processor: for translating.
 
-oneDNN multiplies a few rows by weights in its own layout several times as fast as by plain ones, and a row's result
-is then the same to the last bit whatever other rows there are and however many threads share the work. Between
-products search runs in one thread: what MKL computes in several differs in the last bits.
+A few rows are multiplied several times as fast by weights in a layout of their own as by plain ones, and a row's result
+is then the same to the last bit whatever other rows there are and however many threads share the work. In fp32 that is
+nmt's own layout where its products are built (nmt.native), otherwise and in other precisions oneDNN's. Between products
+search runs in one thread: what MKL computes in several differs in the last bits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt import native
 from nmt.errors import UserError
 
 WeightPrecision = Literal["fp32", "bf16", "int8"]
@@ -90,7 +92,8 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     # Without VNNI, pairs of products are added up in 16 bits, where they overflow.
     if precision == "int8" and not (onednn and torch.cpu._is_vnni_supported()):
         raise UserError("precision int8: this processor has no VNNI instructions", "use fp32")
-    layout = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision]
+    fp32 = _by_onednn(_fp32) if native.missing() else _native
+    layout = {"fp32": fp32, "bf16": _by_onednn(_bf16), "int8": _by_onednn(_int8)}[precision]
     # There is none in int8; bf16 is as good, and faster than steps.
     recurrences = torch.float32 if precision == "fp32" else torch.bfloat16 if has_bf16 else None
     if not torch.cpu._is_avx2_supported():  # where rows may depend on each other
@@ -103,14 +106,34 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
         def run(xs: Tensor) -> Tensor:
             if xs.dim() != 2:
                 return run(xs.reshape(-1, xs.shape[-1])).view(*xs.shape[:-1], -1)
-            if threads == 1 or len(xs) * size < SHARED:
-                return product(xs)
-            with in_threads(threads):
-                return product(xs)
+            return product(xs, 1 if len(xs) * size < SHARED else threads)
 
         return run
 
     return Preparation(prepare, True, Recurrences(recurrences, threads) if recurrences else None)
+
+
+_Shared = Callable[[Tensor, int], Tensor]
+"""A product that so many threads share."""
+
+
+def _native(weight: Tensor, bias: Tensor | None) -> _Shared:
+    return native.Panels(weight, bias).product
+
+
+def _by_onednn(layout: Prepare) -> Callable[[Tensor, Tensor | None], _Shared]:
+    def prepare(weight: Tensor, bias: Tensor | None) -> _Shared:
+        product = layout(weight, bias)
+
+        def shared(rows: Tensor, threads: int) -> Tensor:
+            if threads == 1:
+                return product(rows)
+            with in_threads(threads):
+                return product(rows)
+
+        return shared
+
+    return prepare
 
 
 def _fp32(weight: Tensor, bias: Tensor | None) -> Product:

@@ -26,6 +26,8 @@ ROWS = (
         "nmt.locks",
         "nmt.manifest",
         "nmt.device",
+        "nmt.native",
+        "nmt.native_build",
         "nmt.products",
         "nmt.shortcuts",
     ),

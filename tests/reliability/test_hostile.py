@@ -559,8 +559,9 @@ def test_no_source_of_the_package_names_what_could_run_loaded_code() -> None:
     assert len(paths) > 50
     for path in paths:
         # The kit for plugins' authors starts Python to see what they import; nmt-translate starts workers of its own;
-        # what is asked of the C library is how it keeps freed memory. None of them gets anything that is loaded.
-        if path.parent.name == "testing" or path.name in ("workers.py", "device.py"):
+        # what is asked of the C library is how it keeps freed memory; native.py calls what was compiled from native.c
+        # beside it when nmt was installed. None of them gets anything that is loaded but numbers.
+        if path.parent.name == "testing" or path.name in ("workers.py", "device.py", "native.py", "native_build.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

@@ -1,0 +1,172 @@
+"""nmt's own products: right, equal to the last bit for any rows and threads, and built or left out in words."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nmt import native, native_build
+from nmt.products import plain
+
+ROOT = Path(__file__).parent.parent
+SIZES = [(1, 1), (64, 3), (65, 64), (37, 50), (200, 513), (130, 1025), (16, 3000)]
+THERE = not native.missing()
+HAS_COMPILER = native_build.for_this_machine() and any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+
+
+@pytest.fixture(params=native.LIBRARIES)
+def capability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What this processor has, and less."""
+    if not THERE:
+        pytest.skip(native.missing())
+    wanted: str = request.param
+    if wanted == "AVX512" and torch.backends.cpu.get_cpu_capability() != wanted:
+        pytest.skip("this processor has no AVX-512, or torch was told not to use it")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: wanted)
+    return wanted
+
+
+def weights(outputs: int, inputs: int, rows: int = 15) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(rows, inputs)
+
+
+@pytest.mark.usefixtures("capability")
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_product_is_that_of_double_precision_to_the_last_digits(outputs: int, inputs: int, with_bias: bool) -> None:
+    weight, bias, rows = weights(outputs, inputs)
+    given = bias if with_bias else None
+    expected = plain(weight.double(), given.double() if with_bias else None)(rows.double())
+    found = native.Panels(weight, given).product(rows)
+    assert found.dtype is torch.float32
+    assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+@pytest.mark.usefixtures("capability")
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_a_result_depends_on_no_other_row_output_or_thread(outputs: int, inputs: int) -> None:
+    weight, bias, rows = weights(outputs, inputs, rows=40)
+    panels = native.Panels(weight, bias)
+    together = panels.product(rows)
+    for count in range(1, 15):
+        assert torch.equal(panels.product(rows[3 : 3 + count]), together[3 : 3 + count])
+    for threads in (2, 3, 50):
+        assert torch.equal(panels.product(rows, threads), together)
+    some = slice(outputs // 3, outputs // 3 + 1)
+    assert torch.equal(native.Panels(weight[some], bias[some]).product(rows), together[:, some])
+
+
+@pytest.mark.usefixtures("capability")
+def test_rows_and_weights_may_lie_in_memory_as_they_like() -> None:
+    weight, bias, rows = weights(70, 30)
+    expected = native.Panels(weight, bias).product(rows)
+    scattered = native.Panels(weight.t().contiguous().t(), bias.repeat_interleave(2)[::2])
+    assert torch.equal(scattered.product(rows.t().contiguous().t()), expected)
+    assert native.Panels(weight, bias).product(rows[:0]).shape == (0, 70)
+
+
+@pytest.mark.usefixtures("capability")
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 29), torch.zeros(2, 30).double(), torch.zeros(2, 30, device="meta")])
+def test_rows_that_it_would_misread_are_refused(wrong: Tensor) -> None:
+    weight, bias, _ = weights(70, 30)
+    with pytest.raises(ValueError, match=r"not \[R, 30\] torch.float32 cpu"):
+        native.Panels(weight, bias).product(wrong)
+
+
+@pytest.mark.skipif(not THERE, reason=native.missing())
+def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
+    code = (
+        "import os, torch; from nmt import native; torch.set_num_threads(1); rows = torch.randn(3, 9)\n"
+        "panels = native.Panels(torch.randn(200, 9), None); expected = panels.product(rows, 2)\n"
+        "child = os.fork(); same = torch.equal(panels.product(rows, 2), expected)\n"
+        "os._exit(not same) if child == 0 else exit(os.waitpid(child, 0)[1])"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not THERE, reason=native.missing())
+def test_what_is_missing_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("NMT_NATIVE", "0")
+        assert native.missing() == "NMT_NATIVE is 0"
+    with monkeypatch.context() as changed:
+        changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+        assert native.missing() == "they are for x86-64 with AVX2 or AVX-512, and torch uses DEFAULT here"
+    newer = tmp_path / "native.c"
+    newer.write_text(native_build.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(native_build, "SOURCE", newer)
+    assert re.fullmatch(r"native_\w+\.so was not built; install nmt where there is a C compiler", native.missing())
+    native_build.library(native.LIBRARIES[torch.backends.cpu.get_cpu_capability()]).write_text("no library")
+    assert "native_" in native.missing()
+    with pytest.raises(OSError, match="native_"):
+        native.Panels(torch.zeros(2, 2), None)
+
+
+def test_the_module_says_by_itself_whether_it_is_used() -> None:
+    run = subprocess.run([sys.executable, "-m", "nmt.native"], capture_output=True, text=True, cwd=ROOT)
+    expected = "of nmt" if THERE else f"of torch ({native.missing()})"
+    assert (run.stdout, run.returncode) == (f"products in fp32: {expected}\n", 0 if THERE else 1)
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler for native.c here")
+class TestBuilding:
+    @pytest.fixture(autouse=True)
+    def source(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        monkeypatch.delenv("CC", raising=False)
+        copy = tmp_path / "native.c"
+        shutil.copy(native_build.SOURCE, copy)
+        monkeypatch.setattr(native_build, "SOURCE", copy)
+        return copy
+
+    def test_libraries_take_the_place_of_those_of_another_source(self, source: Path) -> None:
+        first = native_build.build()
+        assert sorted(source.parent.glob("*.so")) == sorted(first)
+        source.write_text(source.read_text() + "\n")
+        second = native_build.build()
+        assert sorted(source.parent.iterdir()) == sorted([source, *second])
+        assert not {*first} & {*second}
+
+    @pytest.mark.parametrize(
+        ("compiler", "reason"),
+        [("false -x", "false -x .* failed"), ("/no/such/cc", "there is no C compiler; install one, or name one in CC")],
+    )
+    def test_what_can_not_be_compiled_is_said_and_leaves_nothing(
+        self, source: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str
+    ) -> None:
+        monkeypatch.setenv("CC", compiler)
+        with pytest.raises(OSError, match=reason):
+            native_build.build()
+        assert list(source.parent.iterdir()) == [source]
+
+    def test_nothing_is_compiled_for_other_machines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(native_build.platform, "machine", lambda: "arm64")
+        with pytest.raises(OSError, match=r"native\.c is for x86-64, not arm64"):
+            native_build.build()
+
+    @pytest.mark.parametrize("compiler", ["", "/no/such/cc"])
+    def test_a_wheel_is_the_machines_own_with_libraries_and_anybodys_without(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: str
+    ) -> None:
+        project = tmp_path / "project"
+        shutil.copytree(ROOT / "nmt", project / "nmt", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
+            shutil.copy(ROOT / name, project)
+        monkeypatch.setenv("CC", compiler)
+        build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+        run = subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=project, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        (wheel,) = tmp_path.glob("*.whl")
+        inside = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+        if compiler:
+            assert (wheel.name.endswith("-py3-none-any.whl"), inside) == (True, [])
+            assert "own matrix products are left out: there is no C compiler" in run.stdout + run.stderr
+        else:
+            assert not wheel.name.endswith("-any.whl")
+            assert {*native.LIBRARIES.values()} == {name.split("_")[1] for name in inside}
