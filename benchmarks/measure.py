@@ -248,7 +248,7 @@ def peak_mebibytes() -> float:
 
 
 def machine() -> Row:
-    """The processor, its cores and flags, the GPU if there is one, torch, and whose fp32 products search makes."""
+    """The processor, its cores and flags, the GPU if there is one, torch, and the precisions of nmt's own products."""
     import torch
 
     from nmt import native
@@ -262,7 +262,7 @@ def machine() -> Row:
         "cores": os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "torch": torch.__version__,
-        "products": "torch" if native.missing() else "nmt",
+        "products": [precision for precision in ("fp32", "bf16", "int8") if not native.missing(precision)],
     }
     if torch.cuda.is_available():
         described["gpu"] = torch.cuda.get_device_name()

@@ -1,8 +1,8 @@
-"""Products in fp32 of nmt's own, in C (native.c): by weights that are laid out once, for x86-64 with AVX2 or AVX-512.
+"""Matrix products of nmt's own, in C (native.c), by weights that are laid out once: for x86-64 with AVX2 or AVX-512.
 
-They are built when nmt is installed, where a C compiler is at hand; ``python -m nmt.native`` says if they are used.
-Few rows take them half the time of oneDNN's, for they read weights from beyond the cache as fast as memory gives them.
-A row's result is the same to the last bit whatever other rows there are and however many threads share the work.
+They are built when nmt is installed, where a C compiler is at hand; ``python -m nmt.native`` says which are used. They
+take a few rows half the time of oneDNN's, for they read weights from beyond the cache as fast as memory gives them. A
+row's result is the same to the last bit whatever other rows there are and however many threads share the work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,27 +18,33 @@ from torch import Tensor
 
 from nmt import native_build
 
-LIBRARIES = {"AVX512": "avx512", "AVX2": "avx2"}
-"""What torch calls the processor's instructions -> what the library for them is called."""
-
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
-_LAY_OUT = (_POINTER, _SIZE, _SIZE, _POINTER)
-_MULTIPLY = (_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER)
+_FUNCTIONS = {
+    "panel_columns": (),
+    "panel_words": (_SIZE,),
+    "row_words": (_SIZE,),
+    "lay_out_weight": (_POINTER, _SIZE, _SIZE, _POINTER),
+    "lay_out_rows": (_POINTER, _SIZE, _SIZE, _POINTER),
+    "multiply": (_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER),
+}
+"""Of a library, with their arguments; the first three give a size."""
 
 
 class Panels:
-    """A weight ``[O, I]`` as native.c reads it, and a bias ``[O]`` or None.
+    """A weight ``[O, I]`` as native.c reads it, and a bias ``[O]`` or None, for products in a precision.
 
-    Raises OSError where something is `missing`.
+    Raises OSError where they are `missing`.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._library = _library()
+    def __init__(self, precision: str, weight: Tensor, bias: Tensor | None) -> None:
+        self._library = _library(precision)
         self._outputs, self._inputs = weight.shape
-        self._columns: int = self._library.columns()
-        self._panels = torch.empty(-(-self._outputs // self._columns), self._inputs, self._columns)
+        self._columns: int = self._library.panel_columns()
+        self._row_words: int = self._library.row_words(self._inputs)
+        shape = (-(-self._outputs // self._columns), self._library.panel_words(self._inputs))
+        self._panels = torch.zeros(shape, dtype=torch.int32)
         weight = weight.float().contiguous()
-        self._library.lay_out(weight.data_ptr(), self._outputs, self._inputs, self._panels.data_ptr())
+        self._library.lay_out_weight(weight.data_ptr(), self._outputs, self._inputs, self._panels.data_ptr())
         self._bias = None if bias is None else bias.float().contiguous()
 
     def product(self, rows: Tensor, threads: int = 1) -> Tensor:
@@ -50,13 +55,16 @@ class Panels:
         if rows.shape[1] != self._inputs or rows.dtype is not torch.float32 or not rows.is_cpu:
             found = f"{list(rows.shape)} {rows.dtype} {rows.device}"
             raise ValueError(f"rows are {found}, not [R, {self._inputs}] torch.float32 cpu")
-        rows, results = rows.contiguous(), torch.empty(len(rows), self._outputs)
+        rows = rows.contiguous()
+        laid_out = torch.empty(len(rows), self._row_words, dtype=torch.int32)
+        self._library.lay_out_rows(rows.data_ptr(), len(rows), self._inputs, laid_out.data_ptr())
+        results = torch.empty(len(rows), self._outputs)
         if threads == 1:
-            self._fill(results, rows, 0, self._outputs)
+            self._fill(results, laid_out, 0, self._outputs)
             return results
         share = -(-len(self._panels) // threads) * self._columns
         parts = [(first, min(first + share, self._outputs)) for first in range(0, self._outputs, share)]
-        list(_pool(threads).map(lambda part: self._fill(results, rows, *part), parts))
+        list(_pool(threads).map(lambda part: self._fill(results, laid_out, *part), parts))
         return results
 
     def _fill(self, results: Tensor, rows: Tensor, first: int, last: int) -> None:
@@ -66,22 +74,31 @@ class Panels:
         self._library.multiply(rows.data_ptr(), len(rows), self._inputs, *weights, results.data_ptr())
 
 
-def missing() -> str:
+def missing(precision: str) -> str:
     """Why there are no such products here, in words; nothing where there are."""
     if os.environ.get("NMT_NATIVE") == "0":
         return "NMT_NATIVE is 0"
     try:
-        _library()
+        _library(precision)
     except OSError as error:
         return str(error)
     return ""
 
 
-def _library() -> ctypes.CDLL:
+def _library(precision: str) -> ctypes.CDLL:
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in LIBRARIES or not native_build.for_this_machine():
-        raise OSError(f"they are for x86-64 with AVX2 or AVX-512, and torch uses {capability} here")
-    return _opened(native_build.library(LIBRARIES[capability]))
+    fitting = {
+        "fp32_avx512": capability == "AVX512",
+        "fp32_avx2": capability == "AVX2",
+        "bf16_avx512": capability == "AVX512" and torch.cpu._is_avx512_bf16_supported(),
+        "int8_avx512": capability == "AVX512" and torch.cpu._is_vnni_supported(),
+    }
+    names = [name for name, fits in fitting.items() if fits and name.startswith(precision)]
+    if not names or not native_build.for_this_machine():
+        raise OSError(f"there are none for this processor ({capability})")
+    if precision != "fp32" and torch.cpu._is_amx_tile_supported():
+        raise OSError("oneDNN's are faster for many rows by AMX, which this processor has")
+    return _opened(native_build.library(names[0]))
 
 
 @functools.cache
@@ -89,9 +106,9 @@ def _opened(path: Path) -> ctypes.CDLL:
     if not path.is_file():
         raise OSError(f"{path.name} was not built; install nmt where there is a C compiler")
     library = ctypes.CDLL(str(path))
-    library.columns.argtypes, library.columns.restype = (), _SIZE
-    library.lay_out.argtypes, library.lay_out.restype = _LAY_OUT, None
-    library.multiply.argtypes, library.multiply.restype = _MULTIPLY, None
+    for name, arguments in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, None if _POINTER in arguments else _SIZE
     return library
 
 
@@ -102,7 +119,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
-
 if __name__ == "__main__":
-    print(f"products in fp32: {f'of torch ({missing()})' if missing() else 'of nmt'}")
-    sys.exit(bool(missing()))
+    for precision in ("fp32", "bf16", "int8"):
+        print(
+            f"{precision}: {f'products of torch ({missing(precision)})' if missing(precision) else 'products of nmt'}"
+        )

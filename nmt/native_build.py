@@ -12,17 +12,22 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("native.c")
-INSTRUCTIONS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
-"""A library for each, and what has the compiler use them."""
+LIBRARIES = {
+    "fp32_avx512": ["-mavx512f", "-mfma"],
+    "fp32_avx2": ["-mavx2", "-mfma"],
+    "bf16_avx512": ["-mavx512f", "-mavx512bf16", "-DBF16"],
+    "int8_avx512": ["-mavx512f", "-mavx512vnni", "-DINT8"],
+}
+"""One for each precision and kind of instructions, and what has the compiler make it."""
 FLAGS = ["-O3", "-std=c11", "-ffp-contract=fast", "-fPIC", "-shared"]
 PATIENCE = 120.0
 """Seconds for a library; it takes a third of one."""
 
 
-def library(instructions: str) -> Path:
-    """Where the library is, if it was built from native.c as that is now."""
+def library(name: str) -> Path:
+    """Where one of `LIBRARIES` is, if it was built from native.c as that is now."""
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]
-    return SOURCE.with_name(f"native_{instructions}_{digest}.so")
+    return SOURCE.with_name(f"native_{name}_{digest}.so")
 
 
 def for_this_machine() -> bool:
@@ -38,12 +43,12 @@ def build() -> list[Path]:
     if not for_this_machine():
         raise OSError(f"native.c is for x86-64, not {platform.machine()}")
     compiler = _compiler()
-    libraries = {name: library(name) for name in INSTRUCTIONS}
+    libraries = {name: library(name) for name in LIBRARIES}
     for old in SOURCE.parent.glob("native_*.so"):
         if old not in libraries.values():
             old.unlink()
     for name, path in libraries.items():
-        _compile([*compiler, *FLAGS, *INSTRUCTIONS[name]], path)
+        _compile([*compiler, *FLAGS, *LIBRARIES[name]], path)
     return list(libraries.values())
 
 

@@ -92,8 +92,9 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
     # Without VNNI, pairs of products are added up in 16 bits, where they overflow.
     if precision == "int8" and not (onednn and torch.cpu._is_vnni_supported()):
         raise UserError("precision int8: this processor has no VNNI instructions", "use fp32")
-    fp32 = _by_onednn(_fp32) if native.missing() else _native
-    layout = {"fp32": fp32, "bf16": _by_onednn(_bf16), "int8": _by_onednn(_int8)}[precision]
+    layout = _by_onednn({"fp32": _fp32, "bf16": _bf16, "int8": _int8}[precision])
+    if not native.missing(precision):
+        layout = functools.partial(_native, precision)
     # There is none in int8; bf16 is as good, and faster than steps.
     recurrences = torch.float32 if precision == "fp32" else torch.bfloat16 if has_bf16 else None
     if not torch.cpu._is_avx2_supported():  # where rows may depend on each other
@@ -117,8 +118,8 @@ _Shared = Callable[[Tensor, int], Tensor]
 """A product that so many threads share."""
 
 
-def _native(weight: Tensor, bias: Tensor | None) -> _Shared:
-    return native.Panels(weight, bias).product
+def _native(precision: WeightPrecision, weight: Tensor, bias: Tensor | None) -> _Shared:
+    return native.Panels(precision, weight, bias).product
 
 
 def _by_onednn(layout: Prepare) -> Callable[[Tensor, Tensor | None], _Shared]:

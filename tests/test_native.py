@@ -16,20 +16,21 @@ from nmt.products import plain
 
 ROOT = Path(__file__).parent.parent
 SIZES = [(1, 1), (64, 3), (65, 64), (37, 50), (200, 513), (130, 1025), (16, 3000)]
-THERE = not native.missing()
+MISSING = native.missing("fp32")
 HAS_COMPILER = native_build.for_this_machine() and any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
-@pytest.fixture(params=native.LIBRARIES)
-def capability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What this processor has, and less."""
-    if not THERE:
-        pytest.skip(native.missing())
-    wanted: str = request.param
-    if wanted == "AVX512" and torch.backends.cpu.get_cpu_capability() != wanted:
+@pytest.fixture(params=native_build.LIBRARIES)
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of each library; one for fewer instructions than this processor has, too."""
+    precision, instructions = request.param.split("_")
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions.upper())
+    elif instructions == "avx512":
         pytest.skip("this processor has no AVX-512, or torch was told not to use it")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: wanted)
-    return wanted
+    if native.missing(precision):
+        pytest.skip(f"{request.param}: {native.missing(precision)}")
+    return precision
 
 
 def weights(outputs: int, inputs: int, rows: int = 15) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,82 +38,99 @@ def weights(outputs: int, inputs: int, rows: int = 15) -> tuple[Tensor, Tensor, 
     return torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(rows, inputs)
 
 
-@pytest.mark.usefixtures("capability")
+def multiplied(precision: str, numbers: Tensor) -> Tensor:
+    """What is multiplied in place of the numbers, each row by itself, in double precision."""
+    if precision == "int8":
+        greatest = numbers.abs().amax(-1, keepdim=True)
+        return (numbers * (127 / greatest)).round().double() * greatest / 127
+    return (numbers.bfloat16() if precision == "bf16" else numbers).double()
+
+
 @pytest.mark.parametrize(("outputs", "inputs"), SIZES)
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_a_product_is_that_of_double_precision_to_the_last_digits(outputs: int, inputs: int, with_bias: bool) -> None:
+def test_a_product_is_that_of_double_precision_to_the_last_digits(
+    precision: str, outputs: int, inputs: int, with_bias: bool
+) -> None:
     weight, bias, rows = weights(outputs, inputs)
-    given = bias if with_bias else None
-    expected = plain(weight.double(), given.double() if with_bias else None)(rows.double())
-    found = native.Panels(weight, given).product(rows)
+    expected = plain(multiplied(precision, weight), bias.double() if with_bias else None)(multiplied(precision, rows))
+    found = native.Panels(precision, weight, bias if with_bias else None).product(rows)
     assert found.dtype is torch.float32
     assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
 
 
-@pytest.mark.usefixtures("capability")
 @pytest.mark.parametrize(("outputs", "inputs"), SIZES)
-def test_a_result_depends_on_no_other_row_output_or_thread(outputs: int, inputs: int) -> None:
+def test_a_result_depends_on_no_other_row_output_or_thread(precision: str, outputs: int, inputs: int) -> None:
     weight, bias, rows = weights(outputs, inputs, rows=40)
-    panels = native.Panels(weight, bias)
+    panels = native.Panels(precision, weight, bias)
     together = panels.product(rows)
     for count in range(1, 15):
         assert torch.equal(panels.product(rows[3 : 3 + count]), together[3 : 3 + count])
     for threads in (2, 3, 50):
         assert torch.equal(panels.product(rows, threads), together)
     some = slice(outputs // 3, outputs // 3 + 1)
-    assert torch.equal(native.Panels(weight[some], bias[some]).product(rows), together[:, some])
+    assert torch.equal(native.Panels(precision, weight[some], bias[some]).product(rows), together[:, some])
 
 
-@pytest.mark.usefixtures("capability")
-def test_rows_and_weights_may_lie_in_memory_as_they_like() -> None:
+def test_rows_and_weights_may_lie_in_memory_as_they_like(precision: str) -> None:
     weight, bias, rows = weights(70, 30)
-    expected = native.Panels(weight, bias).product(rows)
-    scattered = native.Panels(weight.t().contiguous().t(), bias.repeat_interleave(2)[::2])
+    expected = native.Panels(precision, weight, bias).product(rows)
+    scattered = native.Panels(precision, weight.t().contiguous().t(), bias.repeat_interleave(2)[::2])
     assert torch.equal(scattered.product(rows.t().contiguous().t()), expected)
-    assert native.Panels(weight, bias).product(rows[:0]).shape == (0, 70)
+    assert native.Panels(precision, weight, bias).product(rows[:0]).shape == (0, 70)
 
 
-@pytest.mark.usefixtures("capability")
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 29), torch.zeros(2, 30).double(), torch.zeros(2, 30, device="meta")])
-def test_rows_that_it_would_misread_are_refused(wrong: Tensor) -> None:
+def test_rows_that_it_would_misread_are_refused(precision: str, wrong: Tensor) -> None:
     weight, bias, _ = weights(70, 30)
     with pytest.raises(ValueError, match=r"not \[R, 30\] torch.float32 cpu"):
-        native.Panels(weight, bias).product(wrong)
+        native.Panels(precision, weight, bias).product(wrong)
 
 
-@pytest.mark.skipif(not THERE, reason=native.missing())
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     code = (
         "import os, torch; from nmt import native; torch.set_num_threads(1); rows = torch.randn(3, 9)\n"
-        "panels = native.Panels(torch.randn(200, 9), None); expected = panels.product(rows, 2)\n"
+        "panels = native.Panels('fp32', torch.randn(200, 9), None); expected = panels.product(rows, 2)\n"
         "child = os.fork(); same = torch.equal(panels.product(rows, 2), expected)\n"
         "os._exit(not same) if child == 0 else exit(os.waitpid(child, 0)[1])"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
-@pytest.mark.skipif(not THERE, reason=native.missing())
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
 def test_what_is_missing_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as changed:
         changed.setenv("NMT_NATIVE", "0")
-        assert native.missing() == "NMT_NATIVE is 0"
+        assert native.missing("fp32") == "NMT_NATIVE is 0"
     with monkeypatch.context() as changed:
         changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-        assert native.missing() == "they are for x86-64 with AVX2 or AVX-512, and torch uses DEFAULT here"
+        assert native.missing("fp32") == "there are none for this processor (DEFAULT)"
+    with monkeypatch.context() as changed:
+        changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+        changed.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+        assert native.missing("int8") == "there are none for this processor (AVX512)"
+        changed.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+        changed.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+        assert native.missing("bf16") == "oneDNN's are faster for many rows by AMX, which this processor has"
+        assert native.missing("fp32") == ""
     newer = tmp_path / "native.c"
     newer.write_text(native_build.SOURCE.read_text() + "\n")
     monkeypatch.setattr(native_build, "SOURCE", newer)
-    assert re.fullmatch(r"native_\w+\.so was not built; install nmt where there is a C compiler", native.missing())
-    native_build.library(native.LIBRARIES[torch.backends.cpu.get_cpu_capability()]).write_text("no library")
-    assert "native_" in native.missing()
-    with pytest.raises(OSError, match="native_"):
-        native.Panels(torch.zeros(2, 2), None)
+    reason = re.fullmatch(
+        r"(native_\w+\.so) was not built; install nmt where there is a C compiler", native.missing("fp32")
+    )
+    assert reason
+    newer.with_name(reason[1]).write_text("no library")
+    assert reason[1] in native.missing("fp32")
+    with pytest.raises(OSError, match=reason[1]):
+        native.Panels("fp32", torch.zeros(2, 2), None)
 
 
-def test_the_module_says_by_itself_whether_it_is_used() -> None:
-    run = subprocess.run([sys.executable, "-m", "nmt.native"], capture_output=True, text=True, cwd=ROOT)
-    expected = "of nmt" if THERE else f"of torch ({native.missing()})"
-    assert (run.stdout, run.returncode) == (f"products in fp32: {expected}\n", 0 if THERE else 1)
+def test_the_module_says_by_itself_which_are_used() -> None:
+    run = subprocess.run([sys.executable, "-m", "nmt.native"], capture_output=True, text=True, cwd=ROOT, check=True)
+    for precision, line in zip(("fp32", "bf16", "int8"), run.stdout.splitlines(), strict=True):
+        reason = native.missing(precision)
+        assert line == f"{precision}: products of {f'torch ({reason})' if reason else 'nmt'}"
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler for native.c here")
@@ -169,4 +187,4 @@ class TestBuilding:
             assert "own matrix products are left out: there is no C compiler" in run.stdout + run.stderr
         else:
             assert not wheel.name.endswith("-any.whl")
-            assert {*native.LIBRARIES.values()} == {name.split("_")[1] for name in inside}
+            assert {*native_build.LIBRARIES} == {name.split("native_")[1].rpartition("_")[0] for name in inside}
