@@ -163,6 +163,10 @@ class TestBuilding:
             native_build.build()
         assert list(source.parent.iterdir()) == [source]
 
+    def test_the_source_gives_no_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(native_build, "FLAGS", [*native_build.FLAGS, "-Wall", "-Wextra", "-Werror"])
+        assert len(native_build.build()) == len(native_build.LIBRARIES)
+
     def test_nothing_is_compiled_for_other_machines(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native_build.platform, "machine", lambda: "arm64")
         with pytest.raises(OSError, match=r"native\.c is for x86-64, not arm64"):
