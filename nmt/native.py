@@ -64,7 +64,7 @@ class Panels:
             return results
         share = -(-len(self._panels) // threads) * self._columns
         parts = [(first, min(first + share, self._outputs)) for first in range(0, self._outputs, share)]
-        list(_pool(threads).map(lambda part: self._fill(results, laid_out, *part), parts))
+        list(_pool(threads, os.getpid()).map(lambda part: self._fill(results, laid_out, *part), parts))
         return results
 
     def _fill(self, results: Tensor, rows: Tensor, first: int, last: int) -> None:
@@ -113,11 +113,10 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Of a process: one that was forked has none of its parent's threads."""
     return ThreadPoolExecutor(threads, "nmt-products")
 
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 if __name__ == "__main__":
     for precision in ("fp32", "bf16", "int8"):

@@ -20,6 +20,7 @@ ls "$work/dist"
 echo "== install"
 pip install -c "$root/constraints.txt" "$work"/dist/*.whl
 cd "$work"
+"$bin/python" -m nmt.native
 "$bin/nmt-plugins" | grep -e NAME -e mgu -e slstm
 
 echo "== train and translate"

@@ -90,7 +90,8 @@ def test_rows_that_it_would_misread_are_refused(precision: str, wrong: Tensor) -
 def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     code = (
         "import os, torch; from nmt import native; torch.set_num_threads(1); rows = torch.randn(3, 9)\n"
-        "panels = native.Panels('fp32', torch.randn(200, 9), None); expected = panels.product(rows, 2)\n"
+        "panels = native.Panels('fp32', torch.randn(200, 9), None); expected = panels.product(rows)\n"
+        "for _ in range(9): panels.product(rows, 2)  # now all threads are there, and idle\n"
         "child = os.fork(); same = torch.equal(panels.product(rows, 2), expected)\n"
         "os._exit(not same) if child == 0 else exit(os.waitpid(child, 0)[1])"
     )
