@@ -42,7 +42,7 @@ class Panels:
         self._columns: int = self._library.panel_columns()
         self._row_words: int = self._library.row_words(self._inputs)
         shape = (-(-self._outputs // self._columns), self._library.panel_words(self._inputs))
-        self._panels = torch.zeros(shape, dtype=torch.int32)
+        self._panels = torch.zeros(shape, dtype=torch.int32, device="cpu")
         weight = weight.float().contiguous()
         self._library.lay_out_weight(weight.data_ptr(), self._outputs, self._inputs, self._panels.data_ptr())
         self._bias = None if bias is None else bias.float().contiguous()
@@ -56,9 +56,9 @@ class Panels:
             found = f"{list(rows.shape)} {rows.dtype} {rows.device}"
             raise ValueError(f"rows are {found}, not [R, {self._inputs}] torch.float32 cpu")
         rows = rows.contiguous()
-        laid_out = torch.empty(len(rows), self._row_words, dtype=torch.int32)
+        laid_out = rows.new_empty(len(rows), self._row_words, dtype=torch.int32)
         self._library.lay_out_rows(rows.data_ptr(), len(rows), self._inputs, laid_out.data_ptr())
-        results = torch.empty(len(rows), self._outputs)
+        results = rows.new_empty(len(rows), self._outputs)
         if threads == 1:
             self._fill(results, laid_out, 0, self._outputs)
             return results

@@ -79,6 +79,18 @@ def test_rows_and_weights_may_lie_in_memory_as_they_like(precision: str) -> None
     assert native.Panels(precision, weight, bias).product(rows[:0]).shape == (0, 70)
 
 
+def test_what_torch_makes_by_default_changes_nothing(precision: str) -> None:
+    weight, bias, rows = weights(70, 30)
+    expected = native.Panels(precision, weight, bias).product(rows)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = native.Panels(precision, weight, bias).product(rows)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 29), torch.zeros(2, 30).double(), torch.zeros(2, 30, device="meta")])
 def test_rows_that_it_would_misread_are_refused(precision: str, wrong: Tensor) -> None:
     weight, bias, _ = weights(70, 30)
