@@ -130,8 +130,8 @@ enum { PACK = sizeof(int32_t) / sizeof(Weight) };
 
 static size_t words_of(size_t inputs) { return (inputs + PACK - 1) / PACK; }
 
-/* Words of a chain: one over thousands would lose digits. In fp32 they are oneDNN's (3.x), so that its results are the same
-   bits in all that was tried, and translations don't depend on whether this was built. */
+/* Words of a chain: one over thousands would lose digits. In fp32 they are those that oneDNN
+   (3.x) was seen to take, so that results are mostly the same bits whether this was built or not. */
 static size_t chain_of(size_t words) { return words <= 1024 ? SHORT : 1024; }
 
 /* --- laying out */
