@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nmt.cells import engines
 from nmt.cells.cell import Cell
+from nmt.cells.dropout import dropped
 from nmt.cells.elman import ElmanCell
 from nmt.cells.gru import GRUCell
 from nmt.cells.layers import BothWays, CellStack, LayerStack, OneWay
@@ -197,9 +198,26 @@ def test_noise_is_drawn_once_a_sequence_and_given_out_step_by_step() -> None:
         y, state = stack.step(stack.project(xs[:, t]), state, at_step(noise, t))
         outputs.append(y)
     assert close(unrolled, engines.cleared(torch.stack(outputs, 1), LENGTHS))
-    assert not torch.equal(noise[0][0][:, 0], noise[0][0][:, 1])
-    assert torch.equal(noise[0][1][:, 0], noise[0][1][:, 1])
-    assert stack.eval().noise(4, 6) == ((), ())
+    (own, units), _ = noise
+    assert not torch.equal(own[0][:, 0], own[0][:, 1])
+    assert torch.equal(own[1][:, 0], own[1][:, 1])
+    assert units == ()
+    assert stack.eval().noise(4, 6) == (((), ()), ((), ()))
+
+
+def test_dropout_in_steps_drops_as_many_units_as_it_says_and_keeps_the_mean() -> None:
+    cells = [built(Choice("gru")), built(Choice("gru"), 7)]
+    stack = CellStack(cells, engines.own, dropout=0.3, residual=False).train()
+    torch.manual_seed(1)
+    (_, nothing), (_, (units,)) = stack.noise(500, 20)
+    assert nothing == () and units.shape == (500, 20, 7)
+    assert float(units.float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert not torch.equal(units[:, 0], units[:, 1])
+    kept = dropped(torch.ones(500, 7), at_step((units,), 3), 0.3)
+    assert torch.equal(kept == 0.0, units[:, 3])
+    assert torch.allclose(kept[kept != 0.0], torch.tensor(1 / 0.7))
+    assert dropped(kept, (), 0.3) is kept
+    assert stack.eval().noise(4, 6) == (((), ()), ((), ()))
 
 
 def test_residual_layers_add_their_input_to_outputs_and_summary() -> None:

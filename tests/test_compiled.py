@@ -3,10 +3,10 @@
 import copy
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
+from stand_ins import Compiling
 from torch import Tensor, nn
 
 from nmt.cells import compiled, engines
@@ -14,57 +14,11 @@ from nmt.cells.cell import Cell
 from nmt.cells.compiled import Compiled, TorchCompiler
 from nmt.cells.layers import OneWay
 from nmt.cells.state import Noise, State
-from nmt.cells.stepping import Step
 from nmt.cells.trial import difference, in_a_line
 from nmt.options import Choice
 from nmt.registry import CELL, available
 
 LENGTHS = torch.tensor([6, 1, 3, 5])
-
-
-class RefusedError(Exception):
-    """What the stand-in raises outside of trials."""
-
-
-class StandIn:
-    """Compiles by remembering. `known` are the numbers of rows that it takes outside of trials; None for all."""
-
-    def __init__(self, *, wrong: float = 0.0, error: str = "", known: set[int] | None = None) -> None:
-        self.trials = 0
-        self.calls = 0
-        self._wrong, self._error, self._known = wrong, error, known
-        self._trying = False
-
-    def missing(self, device: str) -> str:
-        return ""
-
-    def compile(self, step: Step) -> Step:
-        if self._error:
-            raise RuntimeError(self._error)
-
-        def run(projected: Tensor, state: State, noise: Noise) -> tuple[Tensor, State]:
-            if not self._trying and self._known is not None and len(projected) not in self._known:
-                raise RefusedError("too many rows")
-            self.calls += not self._trying
-            output, state = step(projected, state, noise)
-            return output + self._wrong, state
-
-        return run
-
-    @contextmanager
-    def trial(self) -> Iterator[None]:
-        self.trials += 1
-        self._trying = True
-        yield
-        self._trying = False
-
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        assert not self._trying
-        yield
-
-    def refusal(self) -> type[Exception]:
-        return RefusedError
 
 
 class Masked(Cell):
@@ -112,7 +66,7 @@ def same_as_the_loop(cell: Cell, unroll: engines.Unroll, lengths: Tensor = LENGT
 
 
 def test_compiled_steps_run_after_one_trial(caplog: pytest.LogCaptureFixture) -> None:
-    stand_in = StandIn()
+    stand_in = Compiling()
     cell, unroll = built().train(), Compiled(stand_in, engines.own)
     for lengths in (LENGTHS, torch.tensor([2, 9]), LENGTHS):
         assert same_as_the_loop(cell, unroll, lengths)
@@ -121,7 +75,7 @@ def test_compiled_steps_run_after_one_trial(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_copy_of_a_model_has_steps_of_its_own() -> None:
-    layer = OneWay(built().eval(), Compiled(StandIn(), engines.own))
+    layer = OneWay(built().eval(), Compiled(Compiling(), engines.own))
     xs = torch.randn(4, 6, 5, dtype=torch.double)
     before, _ = layer(xs, LENGTHS)
     copied = copy.deepcopy(layer)
@@ -133,7 +87,7 @@ def test_a_copy_of_a_model_has_steps_of_its_own() -> None:
 
 
 def test_every_mode_has_a_trial_of_its_own() -> None:
-    stand_in = StandIn()
+    stand_in = Compiling()
     cell, unroll = built(), Compiled(stand_in, engines.own)
     for _ in range(2):
         measured(cell.train(), unroll)
@@ -148,7 +102,7 @@ def test_every_mode_has_a_trial_of_its_own() -> None:
 def test_a_trial_takes_no_random_numbers_from_anybody() -> None:
     cell, xs = built().train(), torch.randn(4, 6, 5, dtype=torch.double)
     states = []
-    for unroll in (engines.loop, Compiled(StandIn(), engines.own)):
+    for unroll in (engines.loop, Compiled(Compiling(), engines.own)):
         torch.manual_seed(4)
         unroll(cell, xs, LENGTHS, cell.initial_state(4))
         states.append(torch.get_rng_state())
@@ -158,14 +112,14 @@ def test_a_trial_takes_no_random_numbers_from_anybody() -> None:
 @pytest.mark.parametrize(
     ("stand_in", "reason"),
     [
-        (StandIn(wrong=0.1), "off"),
-        (StandIn(wrong=float("nan")), "nan off"),
-        (StandIn(error="no compiler:\n\n here\nat\nall"), "no compiler: here at"),
+        (Compiling(wrong=0.1), "off"),
+        (Compiling(wrong=float("nan")), "nan off"),
+        (Compiling(error="no compiler:\n\n here\nat\nall"), "no compiler: here at"),
     ],
     ids=["wrong", "nan", "error"],
 )
 def test_what_fails_its_trial_runs_without_and_it_is_said_once(
-    stand_in: StandIn, reason: str, caplog: pytest.LogCaptureFixture
+    stand_in: Compiling, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     unroll = Compiled(stand_in, engines.own)
     for cell in (built().eval(), built().eval()):
@@ -183,7 +137,7 @@ def test_when_the_budget_is_spent_nothing_more_is_compiled(
     clock = iter(range(0, 1000, 70))
     monkeypatch.setattr(compiled.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(compiled, "BUDGET", 140.0)
-    stand_in = StandIn()
+    stand_in = Compiling()
     unroll = Compiled(stand_in, engines.own)
     cells = [built(seed) for seed in range(4)]
     for cell in [*cells, *cells]:
@@ -197,21 +151,20 @@ def test_when_the_budget_is_spent_nothing_more_is_compiled(
 
 
 def test_what_would_be_compiled_outside_of_a_trial_runs_without(caplog: pytest.LogCaptureFixture) -> None:
-    stand_in = StandIn(known={4})
+    stand_in = Compiling(known={4})
     cell, unroll = built(), Compiled(stand_in, engines.own)
-    for lengths in (LENGTHS, torch.tensor([3, 2, 1]), LENGTHS):
+    for lengths in (LENGTHS, torch.tensor([3, 2, 1]), torch.tensor([3, 2]), LENGTHS):
         assert same_as_the_loop(cell, unroll, lengths)
-    assert stand_in.calls == 6
-    assert [record.getMessage() for record in caplog.records] == ["Masked runs without a compiler: too many rows"]
+    assert stand_in.calls == 6 + 6  # the last again
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Masked runs some batches without a compiler: too many rows"]
 
 
-def test_single_rows_single_steps_and_cells_for_one_batch_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = StandIn()
+def test_single_rows_and_single_steps_are_not_compiled() -> None:
+    stand_in = Compiling()
     cell, unroll = built(), Compiled(stand_in, engines.own)
     assert same_as_the_loop(cell, unroll, torch.tensor([5]))
     assert same_as_the_loop(cell, unroll, torch.tensor([1, 1]))
-    monkeypatch.setattr(Masked, "lasting", False)
-    assert same_as_the_loop(cell, unroll)
     assert stand_in.trials == 0
 
 

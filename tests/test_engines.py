@@ -7,15 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nmt.attention.memory import Encoded
 from nmt.cells import engines
 from nmt.cells.cell import Cell
 from nmt.cells.gathered import Gathering
 from nmt.cells.layers import CellStack
 from nmt.cells.state import Noise, State
-from nmt.model.embeddings import TokenEmbedding
 from nmt.model.feeding import Feeding
-from nmt.model.recurrent_decoder import RecurrentDecoder
 from nmt.options import Choice
 from nmt.recipe import Recipe
 from nmt.registry import CELL, available
@@ -75,71 +72,6 @@ def test_the_input_layer_is_all_that_project_is(name: str) -> None:
     if layer is not None:
         xs = torch.randn(3, 5, dtype=torch.float64)
         assert apart(cell.project(xs), layer(xs)) == 0.0
-
-
-def source() -> Encoded:
-    generator = torch.Generator().manual_seed(4)
-    mask = torch.arange(5) < torch.tensor([5, 3, 4])[:, None]
-    states = torch.randn(3, 5, 6, generator=generator, dtype=torch.float64) * mask[..., None]
-    return Encoded(states, mask, mask.sum(1), states[:, 0])
-
-
-@pytest.mark.parametrize("unroll", engines.ENGINES)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"deep_output": True},
-        {"layers": 3, "attention_layer": "first", "deep_output": True},
-        {"attention": "additive"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("name", CELLS)
-def test_input_feeding_along_time_equals_stepping(name: str, options: dict[str, object], unroll: str) -> None:
-    torch.manual_seed(1)
-    choices = {"attention": Choice(str(options.get("attention", "general")))}
-    decoder = RecurrentDecoder(
-        TokenEmbedding(12, 4),
-        engines.ENGINES[unroll],
-        6,
-        cell=Choice(name),
-        hidden_size=8,
-        input_feeding=True,
-        **{**options, **choices},
-    ).double()
-    memory = decoder.prepare(source())
-    tokens = torch.tensor([[2, 5, 6, 7], [2, 8, 9, 4], [2, 10, 4, 5]])
-
-    def results(features: Tensor) -> list[Tensor]:
-        weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(5), dtype=features.dtype)
-        parameters = list(decoder.parameters())
-        total = (features * weights).sum()
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True, retain_graph=True)
-        return [features, *gradients]
-
-    for found, expected in zip(
-        results(decoder(tokens, memory)), results(decoder.forward_stepwise(tokens, memory)), strict=True
-    ):
-        assert apart(found, expected) < 1e-10
-
-
-def test_with_input_feeding_the_embeddings_part_of_the_products_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = RecurrentDecoder(
-        TokenEmbedding(12, 4), engines.loop, 6, hidden_size=8, input_feeding=True, deep_output=True
-    ).double()
-    memory = decoder.prepare(source())
-    widths = []
-    linear = torch.nn.functional.linear
-
-    def counted(xs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        widths.append((xs.dim(), weight.shape[1]))
-        return linear(xs, weight, bias)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", counted)
-    decoder(torch.tensor([[2, 5, 6, 7]]).expand(3, -1), memory)
-    assert widths.count((3, 4)) == 2  # [B, T, E]: the cell's and the readout's
-    assert (2, 12) not in widths  # [B, E + H]
 
 
 def test_a_backward_pass_forgets_what_another_left_behind() -> None:
@@ -232,7 +164,7 @@ def test_what_runs_a_cell_is_told_in_words(engine: engines.Engine, plain: str, l
 def test_on_a_gpu_graphs_are_there_but_have_to_be_asked_for() -> None:
     gpu = torch.device("cuda")
     assert engines.in_words("graph", Plain, gpu) == "graph"
-    assert engines.in_words("graph", Feeding, gpu) == "steps, since it is made anew for each batch"
+    assert engines.in_words("graph", Feeding, gpu) == "graph"
     assert engines.in_words("auto", Plain, gpu) == "steps"
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from stand_ins import Capturing
 from torch import Tensor, nn
 
 from nmt.cells import captures, engines, graphs
-from nmt.cells.captures import Captured, Steps
 from nmt.cells.cell import Cell
 from nmt.cells.graphs import Graphs
 from nmt.cells.layers import OneWay
@@ -21,54 +21,12 @@ from nmt.registry import CELL
 LENGTHS = torch.tensor([6, 1, 3, 5])
 
 
-class StandIn:
-    """Captures by remembering: its buffers are written over by every call."""
-
-    def __init__(self, *, wrong: float = 0.0, error: str = "") -> None:
-        self.shapes: list[tuple[int, ...]] = []
-        self._wrong, self._error = wrong, error
-
-    def __call__(self, steps: Steps, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Captured:
-        if self._error:
-            raise RuntimeError(self._error)
-        self.shapes.append(tuple(inputs[0].shape))
-        static = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
-        every = [*static, *parameters]
-        given: list[Tensor] = []
-        buffers: list[Tensor | None] = []
-        kept: list[tuple[Tensor, ...]] = []
-
-        def forward(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-            for own, tensor in zip(static, tensors, strict=True):
-                own.detach().copy_(tensor)
-            with torch.enable_grad():
-                kept[:] = [steps(static)]
-            if not given:
-                given.extend(output.detach().clone() for output in kept[0])
-            for own, output in zip(given, kept[0], strict=True):
-                own.copy_(output.detach() + self._wrong)
-            return given
-
-        def backward(gradients: Sequence[Tensor]) -> Sequence[Tensor | None]:
-            wanted = [tensor for tensor in every if tensor.requires_grad]
-            found = iter(torch.autograd.grad(kept[0], wanted, gradients, allow_unused=True))
-            new = [next(found) if tensor.requires_grad else None for tensor in every]
-            if not buffers:
-                buffers.extend(None if one is None else one.clone() for one in new)
-            for own, one in zip(buffers, new, strict=True):
-                if own is not None and one is not None:
-                    own.copy_(one)
-            return buffers
-
-        return Captured(forward, backward)
-
-
 def built(name: str = "lstm") -> Cell:
     torch.manual_seed(1)
     return Choice(name).build(CELL, 5, 7).double()
 
 
-def engine(stand_in: StandIn) -> Graphs:
+def engine(stand_in: Capturing) -> Graphs:
     return Graphs(stand_in, engines.loop, device="cpu")
 
 
@@ -100,7 +58,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_replays_give_what_the_loop_gives_shapes_rounded_up() -> None:
-    cell, stand_in = built(), StandIn()
+    cell, stand_in = built(), Capturing()
     unroll = engine(stand_in)
     for lengths in (
         LENGTHS,
@@ -117,7 +75,7 @@ def test_replays_give_what_the_loop_gives_shapes_rounded_up() -> None:
 
 def test_a_shape_that_comes_once_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 3)
-    cell, stand_in = built(), StandIn()
+    cell, stand_in = built(), Capturing()
     unroll = engine(stand_in)
     tried = []
     for _ in range(5):
@@ -127,7 +85,7 @@ def test_a_shape_that_comes_once_is_not_captured(monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_calls_before_a_backward_do_not_mix_their_numbers() -> None:
-    cell, stand_in = built(), StandIn()
+    cell, stand_in = built(), Capturing()
     unroll = engine(stand_in)
     measured(cell, unroll)
     measured(cell, unroll)  # captured from here on
@@ -142,7 +100,7 @@ def test_two_calls_before_a_backward_do_not_mix_their_numbers() -> None:
 
 def test_what_a_replay_gave_outlives_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    cell, unroll = built(), engine(StandIn())
+    cell, unroll = built(), engine(Capturing())
     first = measured(cell, unroll, 2)
     kept = [tensor.detach().clone() for tensor in first]
     measured(cell, unroll, 3)
@@ -151,7 +109,7 @@ def test_what_a_replay_gave_outlives_the_next(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_backward_pass_whose_numbers_were_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    cell, unroll = built(), engine(StandIn())
+    cell, unroll = built(), engine(Capturing())
     xs = torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
     ys, _ = unroll(cell, xs, LENGTHS, cell.initial_state(4))
     ys.sum().backward(retain_graph=True)
@@ -163,7 +121,7 @@ def test_a_backward_pass_whose_numbers_were_taken_is_refused(monkeypatch: pytest
 def test_what_comes_when_all_captures_are_made_goes_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
     monkeypatch.setattr(captures, "MOST", 3)
-    cell, stand_in = built(), StandIn()
+    cell, stand_in = built(), Capturing()
     unroll = engine(stand_in)
     for steps in (8, 16, 24, 24, 16, 8):
         assert same_as_the_loop(cell, unroll, torch.tensor([steps]))
@@ -175,27 +133,26 @@ def test_what_comes_when_all_captures_are_made_goes_by_the_loop(monkeypatch: pyt
 def test_a_cell_that_is_gone_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 5)  # what the stand-in captures keeps its cell
     cell = built()
-    unroll, gone = engine(StandIn(error="none")), weakref.ref(cell)
+    unroll, gone = engine(Capturing(error="none")), weakref.ref(cell)
     measured(cell, unroll)
     del cell
     gc.collect()
     assert gone() is None
 
 
-def test_long_sentences_and_cells_for_one_batch_go_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_sentences_go_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
     monkeypatch.setattr(graphs, "LONGEST", 5)
-    cell, stand_in = built(), StandIn()
-    measured(cell, engine(stand_in))
-    monkeypatch.setattr(graphs, "LONGEST", 6)
-    monkeypatch.setattr(type(cell), "lasting", False)
+    cell, stand_in = built(), Capturing()
     measured(cell, engine(stand_in))
     assert stand_in.shapes == []
 
 
-@pytest.mark.parametrize("stand_in", [StandIn(wrong=0.1), StandIn(error="no capture\nhere")], ids=["wrong", "error"])
+@pytest.mark.parametrize(
+    "stand_in", [Capturing(wrong=0.1), Capturing(error="no capture\nhere")], ids=["wrong", "error"]
+)
 def test_a_cell_whose_captures_fail_goes_by_the_loop_and_it_is_said_once(
-    stand_in: StandIn, caplog: pytest.LogCaptureFixture
+    stand_in: Capturing, caplog: pytest.LogCaptureFixture
 ) -> None:
     cell, unroll = built(), engine(stand_in)
     for _ in range(3):
@@ -227,7 +184,7 @@ class Masked(Cell):
 
 def test_masks_go_in_anew_with_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    cell, unroll = Masked(5, 7).double().train(), engine(StandIn())
+    cell, unroll = Masked(5, 7).double().train(), engine(Capturing())
     for seed in (2, 3):
         assert same_as_the_loop(cell, unroll, seed=seed)
     cell.eval()
@@ -236,7 +193,7 @@ def test_masks_go_in_anew_with_each_call(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_evaluation_without_gradients_leaves_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    cell, unroll = built(), engine(StandIn())
+    cell, unroll = built(), engine(Capturing())
     xs = torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
     ys, _ = unroll(cell, xs, LENGTHS, cell.initial_state(4))
     with torch.no_grad():
@@ -249,7 +206,7 @@ def test_a_capture_that_fails_after_the_trial_is_said_and_training_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    stand_in = StandIn()
+    stand_in = Capturing()
     cell, unroll = built(), engine(stand_in)
     assert same_as_the_loop(cell, unroll)
     monkeypatch.setattr(stand_in, "_error", "out of memory")
@@ -260,7 +217,7 @@ def test_a_capture_that_fails_after_the_trial_is_said_and_training_goes_on(
 
 
 def test_a_trial_without_gradients_checks_them_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    cell, unroll, xs = built(), engine(stand_in := StandIn()), torch.randn(4, 6, 5, dtype=torch.double)
+    cell, unroll, xs = built(), engine(stand_in := Capturing()), torch.randn(4, 6, 5, dtype=torch.double)
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             unroll(cell, xs, LENGTHS, cell.initial_state(4))
@@ -272,7 +229,7 @@ def test_a_copy_of_a_model_has_captures_of_its_own(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(graphs, "AFTER", 0)
-    unroll = engine(StandIn())
+    unroll = engine(Capturing())
     layer = OneWay(built(), unroll)
     xs = torch.randn(4, 6, 5, dtype=torch.double)
     before, _ = layer(xs, LENGTHS)

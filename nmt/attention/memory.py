@@ -70,3 +70,8 @@ class Memory:
         size, index = encoded.mask.shape[1], moved(rows, self.keys.device)
         products = None if self.products is None else self.products[:, :size].index_select(0, index)
         return Memory(encoded, self.keys[:, :size].index_select(0, index), products)
+
+    def widened(self, multiple: int = WIDTH) -> Memory:
+        """The same with S a multiple, before any products are there; no attention weighs what is added."""
+        encoded = self.encoded.widened(multiple)
+        return Memory(encoded, F.pad(self.keys, (0, 0, 0, encoded.mask.shape[1] - self.keys.shape[1])))

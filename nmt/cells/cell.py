@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nmt.cells import engines
 from nmt.cells.branching import Branch, Branching, fed_apart
+from nmt.cells.lasting import Lasting
 from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State, rows_of
 from nmt.products import Prepare, Recurrences
@@ -38,9 +38,6 @@ class Cell(nn.Module, ABC):
     parameter below a submodule named ``recurrent`` is initialised as recurrent, a block of `hidden_size` rows for
     each gate. What derives from a finished cell inherits no shortcut for a method that it replaces (see `SHORTCUTS`).
     """
-
-    lasting: ClassVar[bool] = True
-    """Whether it is there for many batches, so that preparing something for it may pay."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -111,6 +108,11 @@ class Cell(nn.Module, ABC):
         Override it to be faster; never to be different: the plain loop is the reference.
         """
         return engines.by_steps(self, xs, lengths, state)
+
+    def lasting(self) -> Lasting:
+        """What engines keep captures and compiled steps by. A cell reads nothing of a batch besides inputs and state:
+        it is all there for many batches."""
+        return Lasting(self, (), lambda _: self.step, lambda _: self)
 
     def reading(self, how: Recurrences) -> Reading | None:
         """For translating, when the weights won't change any more: the outputs along time, from a state of zeros on,

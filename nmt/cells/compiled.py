@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from nmt.cells.lasting import Lasting
 from nmt.cells.padding import cleared
 from nmt.cells.state import Noise, State
 from nmt.cells.stepping import Step, along
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from nmt.cells.cell import Cell
 
     Otherwise = Callable[[Cell, Tensor, Tensor, State], tuple[Tensor, State]]
+
+StepOver = Callable[..., tuple[Tensor, State]]
+"""As `Cell.step`, with what all steps are given of a batch behind, if anything."""
 
 BUDGET = 60.0
 """Seconds after which no more compiling is begun; a step takes from 4 to 30, the first most."""
@@ -44,7 +48,7 @@ class Compiler(Protocol):
     def missing(self, device: str) -> str:
         """What it lacks for this type of device, in words; nothing where it may work."""
 
-    def compile(self, step: Step) -> Step:
+    def compile(self, step: StepOver) -> StepOver:
         """The step, to be compiled when it is called."""
 
     def trial(self) -> AbstractContextManager[None]:
@@ -67,23 +71,26 @@ class TorchCompiler:
         name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         return "" if shutil.which(name) else f"torch.compile needs a C++ compiler, and there is no {name}"
 
-    def compile(self, step: Step) -> Step:
+    def compile(self, step: StepOver) -> StepOver:
         """For any number of rows."""
-        compiled: Step = torch.compile(step, dynamic=True)
+        compiled: StepOver = torch.compile(step, dynamic=True)
         return compiled
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """Up to `LIMIT` versions, then an error; a backward pass may be run again."""
+        """Up to `LIMIT` versions, then an error; sizes that happen to be equal are not taken for one, and a backward
+        pass may be run again."""
         with warnings.catch_warnings():
             # Of torch about itself: its own imports, and how it looks at tensors.
             warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
             warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf", UserWarning)
             import torch._dynamo
             import torch._functorch.config
+            import torch.fx.experimental._config as shapes
 
             limited = torch._dynamo.config.patch(recompile_limit=LIMIT, fail_on_recompile_limit_hit=True)
-            with limited, torch._functorch.config.patch(donated_buffer=False):
+            again = torch._functorch.config.patch(donated_buffer=False)
+            with limited, again, shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
                 yield
 
     def use(self) -> AbstractContextManager[None]:
@@ -105,7 +112,7 @@ class Compiled:
 
     def __init__(self, compiler: Compiler, otherwise: Otherwise) -> None:
         self._compiler, self._otherwise = compiler, otherwise
-        self._steps: dict[Hashable, Step | None] = {}
+        self._steps: dict[Hashable, StepOver | None] = {}
         self._said: set[tuple[str, str]] = set()
         self._seconds = 0.0
 
@@ -115,9 +122,10 @@ class Compiled:
 
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As every engine. A single row, or a single step, would be compiled anew: that runs without."""
-        if not cell.lasting or min(xs.shape[:2]) < 2:
+        lasting = cell.lasting()
+        if min(xs.shape[:2]) < 2:
             return self._otherwise(cell, xs, lengths, state)
-        key = (cell, *_mode(cell, xs))
+        key = (lasting.module, *_mode(lasting, xs))
         if key not in self._steps:
             self._steps[key] = self._tried(cell, xs)
         step = self._steps[key]
@@ -126,15 +134,15 @@ class Compiled:
         projected, noise, state = _prepared(cell, xs, lengths, state)
         try:
             with self._compiler.use():
-                return along(step, projected, noise, lengths, state)
+                return along(_over(step, lasting.given), projected, noise, lengths, state)
         except self._compiler.refusal() as error:
-            self._say(cell, in_a_line(error))
-            self._steps[key] = None
+            # A small batch, say, that products would be made for in another way; the next may be as most are.
+            self._say(cell, f"runs some batches without a compiler: {in_a_line(error)}", "some")
             return along(cell.step, projected, noise, lengths, state)
 
-    def _tried(self, cell: Cell, xs: Tensor) -> Step | None:
+    def _tried(self, cell: Cell, xs: Tensor) -> StepOver | None:
         """The compiled step, once it has given what the cell's own gives."""
-        step: Step | None = None
+        step: StepOver | None = None
         reason = self._compiler.missing(xs.device.type)
         if not reason and self._seconds >= BUDGET:
             reason = f"{self._seconds:.0f} s of compiling are enough"
@@ -143,21 +151,27 @@ class Compiled:
             step, reason = self._trial(cell, xs.dtype)
             self._count(cell, time.perf_counter() - begin)
         if reason:
-            self._say(cell, reason)
+            self._say(cell, f"runs without a compiler: {reason}", reason)
         return None if reason else step
 
-    def _trial(self, cell: Cell, dtype: torch.dtype) -> tuple[Step | None, str]:
-        def by(step: Step) -> Otherwise:
+    def _trial(self, cell: Cell, dtype: torch.dtype) -> tuple[StepOver | None, str]:
+        def by(step: StepOver) -> Otherwise:
             def run(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
                 projected, noise, state = _prepared(cell, xs, lengths, state)
-                return along(step, projected, noise, lengths, state)
+                return along(_over(step, cell.lasting().given), projected, noise, lengths, state)
 
             return run
 
+        given, steps = cell.lasting().given, cell.lasting().steps
+
+        def over(projected: Tensor, state: State, noise: Noise, *given: Tensor) -> tuple[Tensor, State]:
+            return steps(given)(projected, state, noise)
+
+        plain: StepOver = over if given else steps(())  # a cell's own function, for versions are counted by function
         try:
             with self._compiler.trial():
-                step = self._compiler.compile(cell.step)
-                return step, difference(cell, dtype, by(step), by(cell.step), gradients=torch.is_grad_enabled())
+                step = self._compiler.compile(plain)
+                return step, difference(cell, dtype, by(step), by(plain), gradients=torch.is_grad_enabled())
         except Exception as error:  # a compiler may raise anything
             return None, in_a_line(error)
 
@@ -168,27 +182,41 @@ class Compiled:
             name = type(cell).__name__
             LOG.warning("%s: compiled in %.0f s, %.0f s in all, none after %.0f", name, seconds, self._seconds, BUDGET)
 
-    def _say(self, cell: Cell, reason: str) -> None:
+    def _say(self, cell: Cell, what: str, reason: str) -> None:
         """Once for each class and reason."""
         name = type(cell).__name__
         if (name, reason) not in self._said:
             self._said.add((name, reason))
-            LOG.warning("%s runs without a compiler: %s", name, reason)
+            LOG.warning("%s %s", name, what)
 
 
-def _mode(cell: Cell, xs: Tensor) -> tuple[Hashable, ...]:
-    """What makes a compiled step another one, besides the cell."""
+def _over(step: StepOver, given: State) -> Step:
+    """The step over what is given."""
+    given = _alike(given)
+    return lambda projected, state, noise: step(projected, state, noise, *given)
+
+
+def _alike(tensors: State) -> State:
+    """Without gaps and, where numbers, with a gradient: so all calls of a compiled step are alike."""
+    tensors = tuple(tensor.contiguous() for tensor in tensors)
+    if not torch.is_grad_enabled():
+        return tensors
+    return tuple(
+        tensor if tensor.requires_grad or not tensor.is_floating_point() else tensor.detach().requires_grad_()
+        for tensor in tensors
+    )
+
+
+def _mode(lasting: Lasting, xs: Tensor) -> tuple[Hashable, ...]:
+    """What makes a compiled step another one, besides what it is of."""
     device = xs.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     gradients = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-    return (cell.training, *gradients, xs.dtype, autocast, xs.device)
+    return (lasting.module.training, *gradients, xs.dtype, autocast, xs.device)
 
 
 def _prepared(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Sequence[Tensor], Noise, State]:
-    """What makes all steps alike: inputs ``T x [B, G]`` and states without gaps, the first state with a gradient."""
+    """What makes all steps alike: inputs ``T x [B, G]`` and the first state."""
     projected = cell.project(cleared(xs, lengths)).transpose(0, 1).contiguous()  # [T, B, G]
     noise = cell.noise(*xs.shape[:2])
-    state = tuple(tensor.contiguous() for tensor in state)
-    if torch.is_grad_enabled():
-        state = tuple(tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in state)
-    return projected.unbind(0), noise, state
+    return projected.unbind(0), noise, _alike(state)

@@ -57,8 +57,6 @@ def in_words(engine: Engine, kind: type[Cell], device: torch.device) -> str:
         return otherwise
     if engine == "fused":
         reason = "" if kind.unrolls_itself() else "it has no kernel of its own"
-    elif not kind.lasting:
-        reason = "it is made anew for each batch"
     elif engine == "graph":
         reason = "" if device.type == "cuda" else "graphs need a GPU"
     else:

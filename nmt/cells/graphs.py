@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nmt.cells.captures import ByShape, Capture, Captured, Steps
+from nmt.cells.lasting import Lasting
 from nmt.cells.padding import at_last, cleared
 from nmt.cells.state import Noise, State, at_step
 from nmt.cells.trial import difference, in_a_line
@@ -81,8 +82,8 @@ class Graphs:
 
     def __init__(self, capture: Capture, otherwise: Otherwise, *, device: str = "cuda") -> None:
         self._capture, self._otherwise, self._device = capture, otherwise, device
-        self._slots: weakref.WeakKeyDictionary[Cell, ByShape[_Slot]] = weakref.WeakKeyDictionary()
-        self._checked: weakref.WeakKeyDictionary[Cell, bool] = weakref.WeakKeyDictionary()
+        self._slots: weakref.WeakKeyDictionary[nn.Module, ByShape[_Slot]] = weakref.WeakKeyDictionary()
+        self._checked: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graphs:
         """A copy of a model captures its own: those kept here go with this model's weights."""
@@ -90,7 +91,7 @@ class Graphs:
 
     def __call__(self, cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As every engine."""
-        usable = cell.lasting and xs.device.type == self._device and xs.shape[1] <= LONGEST
+        usable = xs.device.type == self._device and xs.shape[1] <= LONGEST
         if not usable or not self._trusted(cell, xs.dtype):
             return self._otherwise(cell, xs, lengths, state)
         try:
@@ -111,8 +112,10 @@ class Graphs:
         def widened(tensor: Tensor) -> Tensor:
             return F.pad(tensor, [0, 0] * (tensor.dim() - 2) + [0, more_steps])[rows_taken]
 
-        key: Hashable = _key(cell, rows + more_rows, steps + more_steps, xs, state)
-        slots = self._slots.setdefault(cell, ByShape())
+        lasting = cell.lasting()
+        of_rows = (*state, *lasting.given)
+        key: Hashable = _key(lasting, rows + more_rows, steps + more_steps, xs, of_rows)
+        slots = self._slots.setdefault(lasting.module, ByShape())
         if not slots.comes_again(key, after):
             return None
         slot = slots.get(key)
@@ -120,10 +123,10 @@ class Graphs:
             return None
         noise = cell.noise(rows, steps)
         projected = cell.project(widened(cleared(xs, lengths)))
-        inputs = [projected, *(tensor[rows_taken] for tensor in state), *map(widened, _flat(noise))]
-        parameters = list(cell.parameters())
+        inputs = [projected, *(tensor[rows_taken] for tensor in of_rows), *map(widened, _flat(noise))]
+        parameters = list(lasting.module.parameters())
         if slot is None:
-            run = _steps_of(cell, len(state), noise, projected)
+            run = _steps_of(lasting, len(state), noise, projected)
             slot = slots.keep(key, _Slot(self._capture(run, inputs, parameters)))
         ys, *states = _Replay.apply(slot, len(inputs), *inputs, *parameters)
         final = tuple(at_last(tensor[:rows, :steps], lengths) for tensor in states)
@@ -131,16 +134,17 @@ class Graphs:
 
     def _trusted(self, cell: Cell, dtype: torch.dtype) -> bool:
         """Whether the cell's captures give what the loop gives, tried once on small random numbers."""
-        if cell not in self._checked:
-            self._checked[cell] = True
+        module = cell.lasting().module
+        if module not in self._checked:
+            self._checked[module] = True
             reason = self._reason(cell, dtype)
             if reason:
                 self._distrust(cell, reason)
-        return self._checked[cell]
+        return self._checked[module]
 
     def _distrust(self, cell: Cell, reason: str) -> None:
         LOG.warning("%s runs without graphs: %s", type(cell).__name__, reason)
-        self._checked[cell] = False
+        self._checked[cell.lasting().module] = False
 
     def _reason(self, cell: Cell, dtype: torch.dtype) -> str:
         """What speaks against captures of the cell; nothing, as a rule."""
@@ -155,13 +159,14 @@ class Graphs:
             return in_a_line(error)
 
 
-def _key(cell: Cell, rows: int, steps: int, xs: Tensor, state: State) -> Hashable:
-    """All that a capture of the cell depends on besides numbers."""
+def _key(lasting: Lasting, rows: int, steps: int, xs: Tensor, of_rows: State) -> Hashable:
+    """All that a capture depends on besides numbers; `of_rows` are the first state and what is given."""
     device = xs.device.type
-    types = [(tensor.shape[1:], tensor.dtype, tensor.requires_grad) for tensor in (xs, *state)]
+    types = [(tensor.dtype, tensor.requires_grad) for tensor in (xs, *of_rows)]
+    sizes = [xs.shape[2:], *(tensor.shape[1:] for tensor in of_rows)]
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    modes = (cell.training, torch.is_grad_enabled(), autocast)
-    return (rows, steps, xs.shape[2:], *((tuple(s[1:]), d, g) for s, d, g in types[1:]), types[0][1:], *modes)
+    modes = (lasting.module.training, torch.is_grad_enabled(), autocast)
+    return (rows, steps, *sizes, *types, *modes)
 
 
 def _flat(noise: Noise) -> list[Tensor]:
@@ -173,19 +178,22 @@ def _like(noise: Noise, masks: list[Tensor]) -> Noise:
     return tuple(masks.pop(0) if isinstance(part, Tensor) else _like(part, masks) for part in noise)
 
 
-def _steps_of(cell: Cell, states: int, noise: Noise, projected: Tensor) -> Steps:
-    """The loop over projected inputs, a first state and masks -> outputs and each state tensor, of every step."""
+def _steps_of(lasting: Lasting, states: int, noise: Noise, projected: Tensor) -> Steps:
+    """The loop over projected inputs, a first state, what is given and masks -> outputs and each state tensor, of every
+    step."""
     device = projected.device.type
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else projected.dtype
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        xs, state, masks = inputs[0], tuple(inputs[1 : 1 + states]), _like(noise, list(inputs[1 + states :]))
-        passed = []
+        behind = 1 + states + len(lasting.given)
+        xs, state, given = inputs[0], tuple(inputs[1 : 1 + states]), tuple(inputs[1 + states : behind])
+        masks, passed = _like(noise, list(inputs[behind:])), []
         # A capture must not use what autocast has kept from outside of it.
         with torch.autocast(device, dtype, enabled=autocast, cache_enabled=False):
-            for t, step in enumerate(xs.unbind(1)):
-                output, state = cell.step(step, state, at_step(masks, t))
+            step = lasting.steps(given)
+            for t, x in enumerate(xs.unbind(1)):
+                output, state = step(x, state, at_step(masks, t))
                 passed.append((output, *state))
         return tuple(torch.stack(each, 1) for each in zip(*passed, strict=True))
 

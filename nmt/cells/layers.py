@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nmt.cells.branching import Branch, Branching
 from nmt.cells.cell import Cell
+from nmt.cells.dropout import drawn, dropped
 from nmt.cells.engines import Unroll, at_last, cleared, reverse
 from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State
@@ -112,8 +113,14 @@ class CellStack(Cell):
         return tuple(tensor for cell, _ in self._each() for tensor in cell.initial_state(batch_size))
 
     def noise(self, rows: int, steps: int) -> Noise:
-        """Each cell's own."""
-        return tuple(cell.noise(rows, steps) for cell, _ in self._each())
+        """For each cell its own, and which units of its input are dropped: none of the bottom one's."""
+        device = next(self.parameters()).device
+
+        def of(cell: Cell) -> Noise:
+            dropout = self._dropout if self.training and cell is not self._bottom() else 0.0
+            return cell.noise(rows, steps), drawn(rows, steps, cell.input_size, dropout, device)
+
+        return tuple(of(cell) for cell, _ in self._each())
 
     def project(self, xs: Tensor) -> Tensor:
         """``[..., I] -> [..., G]``: the bottom cell's."""
@@ -125,11 +132,12 @@ class CellStack(Cell):
 
     def step(self, projected: Tensor, state: State, noise: Noise = ()) -> tuple[Tensor, State]:
         """The bottom cell's projection ``[B, G]`` and the state -> the top cell's output ``[B, H]``, the next state."""
-        masks = iter(cast(tuple[Noise, ...], noise))  # in the cells' order; spent at once when decoding
+        masks = iter(cast(tuple[tuple[Noise, Noise], ...], noise))  # in the cells' order; spent at once when decoding
         bottom = self._bottom()
 
         def run(cell: Cell, x: Tensor, part: State) -> tuple[Tensor, State]:
-            return cell.step(x if cell is bottom else cell.project(x), part, next(masks, ()))
+            own, units = next(masks, ((), ()))
+            return cell.step(x if cell is bottom else cell.project(dropped(x, units, self._dropout)), part, own)
 
         return self._climb(projected, state, run)
 
@@ -153,7 +161,13 @@ class CellStack(Cell):
 
     def unroll(self, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """As `Cell.unroll`, one cell after the other."""
-        return self._climb(xs, state, lambda cell, below, part: self._unroll(cell, below, lengths, part))
+        bottom = self._bottom()
+
+        def run(cell: Cell, below: Tensor, part: State) -> tuple[Tensor, State]:
+            below = below if cell is bottom else F.dropout(below, self._dropout, self.training)
+            return self._unroll(cell, below, lengths, part)
+
+        return self._climb(xs, state, run)
 
     def _bottom(self) -> Cell:
         return cast(Cell, self.cells[0])
@@ -167,8 +181,7 @@ class CellStack(Cell):
     ) -> tuple[Tensor, State]:
         following: list[Tensor] = []
         for index, (cell, part) in enumerate(self._each()):
-            below = xs if index == 0 else F.dropout(xs, self._dropout, self.training)
-            ys, final = run(cell, below, state[part])
+            ys, final = run(cell, xs, state[part])
             following.extend(final)
             xs = ys + xs if self._residual and index > 0 else ys
         return xs, tuple(following)

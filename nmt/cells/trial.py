@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Run = Callable[[Cell, Tensor, Tensor, State], tuple[Tensor, State]]
 
 ROWS, STEPS = 11, 5
-"""Rows that no size of a cell is likely to equal: a compiler takes equal sizes for the same one."""
 
 
 def difference(cell: Cell, dtype: torch.dtype, run: Run, reference: Run, *, gradients: bool) -> str:
@@ -25,6 +24,7 @@ def difference(cell: Cell, dtype: torch.dtype, run: Run, reference: Run, *, grad
 
     The cell is as it is: in training both see the same masks, and no random number is taken from anybody.
     """
+    cell = cell.lasting().example(ROWS)
     device = next(cell.parameters()).device
     generator = torch.Generator().manual_seed(1)
     xs = torch.randn(ROWS, STEPS, cell.input_size, generator=generator).to(device, dtype).requires_grad_(gradients)
@@ -36,13 +36,14 @@ def difference(cell: Cell, dtype: torch.dtype, run: Run, reference: Run, *, grad
         if not gradients:
             return [tensor.detach() for tensor in (ys, *final)]
         total = ys.float().square().sum() + sum(tensor.float().square().sum() for tensor in final)
-        wanted = [xs, *(parameter for parameter in cell.parameters() if parameter.requires_grad)]
-        found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+        given = (xs, *cell.lasting().given, *cell.parameters())
+        wanted = [tensor for tensor in given if tensor.requires_grad]
+        found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True, retain_graph=True)
         return [tensor.detach() for tensor in (ys, *final, *found)]
 
     pairs = zip(results(run), results(reference), strict=True)
     far = [float((one - other).float().norm() / other.float().norm().clamp_min(1e-3)) for one, other in pairs]
-    near = 1e-2 if torch.is_autocast_enabled(device.type) else 1e-3
+    near = 3e-2 if torch.is_autocast_enabled(device.type) else 1e-3
     # A NaN is never below.
     return next((f"{each:.1e} off" for each in far if not each < near), "")
 

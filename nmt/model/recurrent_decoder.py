@@ -16,13 +16,14 @@ from nmt.attention.attention import Attention
 from nmt.attention.memory import Encoded, Memory
 from nmt.cells.branching import Branch, Branching
 from nmt.cells.cell import Cell
+from nmt.cells.dropout import drawn, dropped
 from nmt.cells.engines import Unroll
 from nmt.cells.layers import CellStack
 from nmt.cells.state import Noise, State, rows_of
 from nmt.errors import UserError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embeddings import TokenEmbedding
-from nmt.model.feeding import Feeding
+from nmt.model.feeding import Advance, Feeding
 from nmt.model.readout import Parts, Readout
 from nmt.model.start import Start
 from nmt.model.token_input import TokenInput
@@ -117,8 +118,16 @@ class RecurrentDecoder(Decoder):
         return memory if of_value is None else replace(memory, products=of_value(memory.values))
 
     def noise(self, rows: int, steps: int) -> Noise:
-        """The bottom stack's and the top stack's."""
-        return (self.bottom.noise(rows, steps), self.top.noise(rows, steps) if self.top else ())
+        """The bottom stack's and the top stack's, and which units of the top one's input and of the features are
+        dropped."""
+        device = next(self.bottom.parameters()).device
+        dropout = self._dropout if self.training else 0.0
+
+        def units() -> Noise:
+            return drawn(rows, steps, self.features_size, dropout, device)
+
+        top = (self.top.noise(rows, steps), units()) if self.top else ((), ())
+        return (self.bottom.noise(rows, steps), *top, units())
 
     def initial_state(self, memory: Memory) -> State:
         """The cells' states, the attention's and, with input feeding, the features of no step yet: zeros."""
@@ -163,45 +172,60 @@ class RecurrentDecoder(Decoder):
 
     def _advance(self, below: Tensor, state: State, memory: Memory, noise: Noise, read: Read) -> Decoded:
         """A step from the bottom stack's projected input ``[R, G]`` on."""
-        bottom_noise, top_noise = cast(tuple[Noise, Noise], noise) or ((), ())
+        of_bottom, of_top, units, last = cast(tuple[Noise, Noise, Noise, Noise], noise) or ((), (), (), ())
         bottom, top, attended, _ = self._parts(state)
-        h, bottom = self.bottom.step(below, bottom, bottom_noise)
-        above = partial(self.top.step, state=top, noise=top_noise) if self.top else None
-        return self._finish(h, bottom, attended, memory, above, read)
+        h, bottom = self.bottom.step(below, bottom, of_bottom)
+        above = partial(self.top.step, state=top, noise=of_top) if self.top else None
+        return self._finish(h, bottom, attended, memory, above, read, (units, last))
 
     def _finish(
-        self, h: Tensor, bottom: State, attended: State, memory: Memory, above: Branch | None, read: Read
+        self,
+        h: Tensor,
+        bottom: State,
+        attended: State,
+        memory: Memory,
+        above: Branch | None,
+        read: Read,
+        noise: tuple[Noise, Noise] = ((), ()),
     ) -> Decoded:
-        """A step from the bottom stack's output ``[R, H]`` and its next state on; `above` is the top stack's."""
+        """A step from the bottom stack's output ``[R, H]`` and its next state on; `above` is the top stack's; `noise`
+        says what is dropped of its input and of the features."""
+        units, last = noise
         query = h.view(memory.encoded.mask.shape[0], -1, h.shape[-1])  # [B, K, H]: a beam's queries share the memory
         context, weights, attended = self.attention.step(query, attended, memory)
         context, weights = context.flatten(0, 1), weights.flatten(0, 1)  # [R, D], [R, S]
         top: State = ()
         if self.top is not None and above is not None:
-            h = F.dropout(h, self._dropout, self.training)
-            h, top = above(self.top.project(torch.cat([h, context], -1)))
-        features = F.dropout(read(h, context), self._dropout, self.training)
+            h, top = above(self.top.project(torch.cat([dropped(h, units, self._dropout), context], -1)))
+        features = dropped(read(h, context), last, self._dropout)
         fed = (features,) if self._fed_size else ()
         return Decoded(features, (*bottom, *top, *attended, *fed), weights)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         """As `Decoder.forward`: a layer at a time over all steps; with input feeding, step after step of all layers."""
-        if self._fed_size and self._ready is not None:
-            return self._forward_as_in_search(tokens, memory)
-        state = self.initial_state(memory)
+        if self._fed_size:
+            return self._forward_fed(tokens, memory)
+        bottom, top, _, _ = self._parts(self.initial_state(memory))
         # Padding stands behind every token that counts, so the whole width may be run and nothing needs packing.
         lengths = torch.full((tokens.shape[0],), tokens.shape[1])
         xs = self._embed(tokens)  # [B, T, E]
-        if self._fed_size:
-            features, _ = self.unroll(self._feeding(memory), xs, lengths, state)
-            return features
-        bottom, top, _, _ = self._parts(state)
         hs, _ = self.bottom.unroll(xs, lengths, bottom)  # [B, T, H]
         contexts, _ = self.attention(hs, memory)  # [B, T, D]
         if self.top is not None:
             hs = F.dropout(hs, self._dropout, self.training)
             hs, _ = self.top.unroll(torch.cat([hs, contexts], -1), lengths, top)
         return F.dropout(self.readout(hs, contexts, xs), self._dropout, self.training)
+
+    def _forward_fed(self, tokens: Tensor, memory: Memory) -> Tensor:
+        """`forward` with input feeding."""
+        if self._ready is not None:
+            return self._forward_as_in_search(tokens, memory)
+        if memory.keys.is_cuda:
+            memory = memory.widened()  # graphs are kept by shape
+        lengths = torch.full((tokens.shape[0],), tokens.shape[1])
+        feeding = Feeding(self, memory, self._cut)
+        features, _ = self.unroll(feeding, self._embed(tokens), lengths, self.initial_state(memory))
+        return features
 
     def _forward_as_in_search(self, tokens: Tensor, memory: Memory) -> Tensor:
         """`forward` by the same products as search: where weights are prepared in low precision, the same numbers."""
@@ -213,17 +237,17 @@ class RecurrentDecoder(Decoder):
             features.append(step)
         return torch.stack(features, 1)
 
-    def _feeding(self, memory: Memory) -> Feeding:
-        """The steps over one batch's memory as a recurrence."""
+    def _cut(self) -> tuple[TokenInput, Advance]:
+        """A step in two parts: what its token brings, and all the rest."""
         readout = self.readout.apart()
         inputs = self._token_input(readout)
 
-        def advance(projected: Tensor, state: State, noise: Noise) -> Decoded:
+        def advance(projected: Tensor, state: State, memory: Memory, noise: Noise) -> Decoded:
             below, added = inputs.split(projected)
             below = inputs.feed(below, self._parts(state)[-1][0])
             return self._advance(below, state, memory, noise, lambda h, context: readout.features(h, context, added))
 
-        return Feeding(self.bottom, self.features_size, inputs, self.noise, advance)
+        return inputs, advance
 
     def _token_input(self, readout: Parts, how: Prepare = plain) -> TokenInput:
         return TokenInput(self.bottom, readout.of_embedding, self.readout.embedded_size, self._fed_size, how)
