@@ -19,11 +19,8 @@ class BuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and name the wheel after the machine."""
-        try:
-            libraries = native_build.build()
-        except OSError as error:
-            self.app.display_warning(f"nmt's own matrix products are left out: {error}")
-            return
-        build_data["artifacts"] += [f"nmt/{path.name}" for path in libraries]
-        build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{next(platform_tags())}"
+        libraries = native_build.build(self.app.display_warning)
+        if libraries:
+            build_data["artifacts"] += [f"nmt/{path.name}" for path in libraries]
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{next(platform_tags())}"

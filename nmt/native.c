@@ -1,5 +1,5 @@
 /* Products of rows by weights that are laid out in panels: y = x W^T + b. Rows and results are fp32; what is multiplied is
-   fp32, bf16 (-DBF16) or integers of 8 bits (-DINT8). Sums are fp32, those of integers exact.
+   fp32, bf16 (-DBF16) or integers of 8 bits (-DINT8). Sums are fp32, those of integers exact, of up to 132,104 inputs.
 
    Each sum is a chain of multiplications and additions along the inputs, in their order (of many inputs a few chains, added
    up), so it doesn't depend on which other rows and outputs there are. Few rows are as fast as weights can be read, many as

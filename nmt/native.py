@@ -10,8 +10,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import torch
 from torch import Tensor
@@ -33,29 +36,32 @@ _FUNCTIONS = {
 class Panels:
     """A weight ``[O, I]`` as native.c reads it, and a bias ``[O]`` or None, for products in a precision.
 
-    Raises OSError where they are `missing`.
+    Raises OSError where they are `missing`, ValueError for other tensors: what reads memory by itself must not be given
+    them.
     """
 
     def __init__(self, precision: str, weight: Tensor, bias: Tensor | None) -> None:
         self._library = _library(precision)
         self._outputs, self._inputs = weight.shape
+        if not (weight.is_cpu and (bias is None or (bias.is_cpu and bias.shape == weight.shape[:1]))):
+            raise ValueError("a weight is [O, I] and a bias [O], both of the processor")
         self._columns: int = self._library.panel_columns()
         self._row_words: int = self._library.row_words(self._inputs)
         shape = (-(-self._outputs // self._columns), self._library.panel_words(self._inputs))
         self._panels = torch.zeros(shape, dtype=torch.int32, device="cpu")
-        weight = weight.float().contiguous()
+        weight = _plain(weight)
         self._library.lay_out_weight(weight.data_ptr(), self._outputs, self._inputs, self._panels.data_ptr())
-        self._bias = None if bias is None else bias.float().contiguous()
+        self._bias = None if bias is None else _plain(bias)
 
     def product(self, rows: Tensor, threads: int = 1) -> Tensor:
         """Rows ``[R, I] -> [R, O]``, both fp32; the work is shared by so many threads.
 
-        Raises ValueError for other rows: what reads memory by itself must not be given them.
+        Raises ValueError for other rows.
         """
-        if rows.shape[1] != self._inputs or rows.dtype is not torch.float32 or not rows.is_cpu:
+        if rows.shape[1:] != (self._inputs,) or rows.dtype is not torch.float32 or not rows.is_cpu:
             found = f"{list(rows.shape)} {rows.dtype} {rows.device}"
             raise ValueError(f"rows are {found}, not [R, {self._inputs}] torch.float32 cpu")
-        rows = rows.contiguous()
+        rows = _plain(rows)
         laid_out = rows.new_empty(len(rows), self._row_words, dtype=torch.int32)
         self._library.lay_out_rows(rows.data_ptr(), len(rows), self._inputs, laid_out.data_ptr())
         results = rows.new_empty(len(rows), self._outputs)
@@ -64,7 +70,7 @@ class Panels:
             return results
         share = -(-len(self._panels) // threads) * self._columns
         parts = [(first, min(first + share, self._outputs)) for first in range(0, self._outputs, share)]
-        list(_pool(threads, os.getpid()).map(lambda part: self._fill(results, laid_out, *part), parts))
+        _workers(threads - 1, os.getpid()).run([partial(self._fill, results, laid_out, *part) for part in parts])
         return results
 
     def _fill(self, results: Tensor, rows: Tensor, first: int, last: int) -> None:
@@ -98,7 +104,13 @@ def _library(precision: str) -> ctypes.CDLL:
         raise OSError(f"there are none for this processor ({capability})")
     if precision != "fp32" and torch.cpu._is_amx_tile_supported():
         raise OSError("oneDNN's are faster for many rows by AMX, which this processor has")
-    return _opened(native_build.library(names[0]))
+    return _opened(_path(names[0], native_build.SOURCE))
+
+
+@functools.cache
+def _path(name: str, source: Path) -> Path:
+    """Looked up once: a model is still being prepared when another version is installed."""
+    return native_build.library(name)
 
 
 @functools.cache
@@ -107,15 +119,56 @@ def _opened(path: Path) -> ctypes.CDLL:
         raise OSError(f"{path.name} was not built; install nmt where there is a C compiler")
     library = ctypes.CDLL(str(path))
     for name, arguments in _FUNCTIONS.items():
-        function = getattr(library, name)
+        try:
+            function = getattr(library, name)
+        except AttributeError as error:
+            raise OSError(f"{path.name} has no function {name}; was it compiled with options of your own?") from error
         function.argtypes, function.restype = arguments, None if _POINTER in arguments else _SIZE
     return library
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """As memory has it: fp32, no gaps, no sign that is still to be turned."""
+    return tensor.float().contiguous().resolve_neg()
+
+
+class _Workers:
+    """Threads that share work with the one that has it. A program never waits for them at its end, as it would for
+    those of concurrent.futures, one of which an interrupt may have left behind."""
+
+    def __init__(self, threads: int) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        for _ in range(threads):
+            Thread(target=self._work, name="nmt-products", daemon=True).start()
+
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        """All of them; the first here. What they write to must be theirs, for an interrupt doesn't stop the others."""
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        first, *others = calls
+        for call in others:
+            self._calls.put((call, done))
+        first()
+        for _ in others:
+            error = done.get()
+            if error is not None:
+                raise error
+
+    def _work(self) -> None:
+        while True:
+            call, done = self._calls.get()
+            try:
+                call()
+            except BaseException as error:
+                done.put(error)
+            else:
+                done.put(None)
+            del call, done  # and with them what they hold, for the next may be long in coming
+
+
 @functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+def _workers(threads: int, process: int) -> _Workers:
     """Of a process: one that was forked has none of its parent's threads."""
-    return ThreadPoolExecutor(threads, "nmt-products")
+    return _Workers(threads)
 
 
 if __name__ == "__main__":

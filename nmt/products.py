@@ -102,11 +102,11 @@ def prepare_for(precision: WeightPrecision, device: torch.device, threads: int) 
 
     def prepare(weight: Tensor, bias: Tensor | None) -> Product:
         product = layout(weight.detach(), None if bias is None else bias.detach())
-        size = weight.numel()  # the weight itself may be let go
+        outputs, size = len(weight), weight.numel()  # the weight itself may be let go
 
         def run(xs: Tensor) -> Tensor:
             if xs.dim() != 2:
-                return run(xs.reshape(-1, xs.shape[-1])).view(*xs.shape[:-1], -1)
+                return run(xs.reshape(-1, xs.shape[-1])).view(*xs.shape[:-1], outputs)
             return product(xs, 1 if len(xs) * size < SHARED else threads)
 
         return run

@@ -1,10 +1,13 @@
 """nmt's own products: right, equal to the last bit for any rows and threads, and built or left out in words."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from nmt.products import plain
 ROOT = Path(__file__).parent.parent
 SIZES = [(1, 1), (64, 3), (65, 64), (37, 50), (200, 513), (130, 1025), (16, 3000)]
 MISSING = native.missing("fp32")
+Build = Callable[[], tuple[list[Path], list[str]]]
 HAS_COMPILER = native_build.for_this_machine() and any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
@@ -91,11 +95,58 @@ def test_what_torch_makes_by_default_changes_nothing(precision: str) -> None:
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(2, 29), torch.zeros(2, 30).double(), torch.zeros(2, 30, device="meta")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(2, 29),
+        torch.zeros(30),
+        torch.zeros(2, 30, 4),
+        torch.zeros(2, 30).double(),
+        torch.zeros(2, 30, device="meta"),
+    ],
+    ids=lambda wrong: f"{list(wrong.shape)} {wrong.dtype} {wrong.device}",
+)
 def test_rows_that_it_would_misread_are_refused(precision: str, wrong: Tensor) -> None:
     weight, bias, _ = weights(70, 30)
     with pytest.raises(ValueError, match=r"not \[R, 30\] torch.float32 cpu"):
         native.Panels(precision, weight, bias).product(wrong)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias"),
+    [
+        (torch.zeros(70), None),
+        (torch.zeros(70, 30, device="meta"), None),
+        (torch.zeros(70, 30), torch.zeros(1)),
+        (torch.zeros(70, 30), torch.zeros(70, device="meta")),
+    ],
+    ids=["one axis", "elsewhere", "a short bias", "a bias elsewhere"],
+)
+def test_weights_that_it_would_misread_are_refused(precision: str, weight: Tensor, bias: Tensor | None) -> None:
+    with pytest.raises(ValueError, match=r"weight|unpack"):
+        native.Panels(precision, weight, bias)
+
+
+def test_int8_rounds_a_number_alike_wherever_it_stands() -> None:
+    if native.missing("int8"):
+        pytest.skip(native.missing("int8"))
+    torch.manual_seed(1)
+    greatest = 1 + torch.rand(1 << 15)
+    numbers = (torch.randint(-127, 127, greatest.shape) + 0.5) / 127 * greatest  # halfway between two integers
+    found = []
+    for place, width in ((1, 2), (5, 64), (63, 64), (36, 37)):
+        rows, weight = torch.zeros(len(numbers), width), torch.zeros(1, width)
+        rows[:, 0], rows[:, place] = greatest, numbers
+        weight[0, place] = 1.0
+        found.append(native.Panels("int8", weight, None).product(rows))
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_a_sign_that_is_still_to_be_turned_is_turned() -> None:
+    weight, bias, rows = weights(70, 30)
+    expected = native.Panels("fp32", weight, bias).product(rows)
+    turned = native.Panels("fp32", torch._neg_view(-weight), torch._neg_view(-bias))
+    assert torch.equal(turned.product(torch._neg_view(-rows)), expected)
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -108,6 +159,24 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
         "os._exit(not same) if child == 0 else exit(os.waitpid(child, 0)[1])"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_a_program_does_not_wait_at_its_end_for_threads_that_share_work() -> None:
+    code = (
+        "import os, threading, time; from nmt import native; begun = threading.Event()\n"
+        "def wait(): begun.set(); time.sleep(60)\n"
+        "workers = native._workers(1, os.getpid())\n"
+        "threading.Thread(target=workers.run, args=([int, wait],), daemon=True).start(); begun.wait()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=50).returncode == 0
+
+
+def test_what_goes_wrong_in_a_thread_is_raised_where_the_work_is_shared() -> None:
+    workers = native._workers(2, os.getpid())
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            workers.run([int, partial(divmod, 1, 0), int])
+    workers.run([int, int, int])
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -156,34 +225,73 @@ class TestBuilding:
         monkeypatch.setattr(native_build, "SOURCE", copy)
         return copy
 
-    def test_libraries_take_the_place_of_those_of_another_source(self, source: Path) -> None:
-        first = native_build.build()
+    @pytest.fixture
+    def built(self) -> Build:
+        """Builds; the libraries, and what was said."""
+
+        def build() -> tuple[list[Path], list[str]]:
+            said: list[str] = []
+            return native_build.build(said.append), said
+
+        return build
+
+    def test_libraries_take_the_place_of_those_of_another_source(self, source: Path, built: Build) -> None:
+        first, said = built()
         assert sorted(source.parent.glob("*.so")) == sorted(first)
+        assert len(first) == len(native_build.LIBRARIES) and said == []
         source.write_text(source.read_text() + "\n")
-        second = native_build.build()
+        second, _ = built()
         assert sorted(source.parent.iterdir()) == sorted([source, *second])
         assert not {*first} & {*second}
 
     @pytest.mark.parametrize(
         ("compiler", "reason"),
-        [("false -x", "false -x .* failed"), ("/no/such/cc", "there is no C compiler; install one, or name one in CC")],
+        [
+            ("false -x", r"for fp32, avx512 are left out: false -x .* failed: exit code 1"),
+            ("/no/such/cc", r"are left out: there is no C compiler; install one, or name one in CC"),
+            ('gcc "', r"are left out: CC is no command \(No closing quotation\)"),
+        ],
     )
     def test_what_can_not_be_compiled_is_said_and_leaves_nothing(
-        self, source: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str
+        self, source: Path, built: Build, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str
     ) -> None:
+        built()
         monkeypatch.setenv("CC", compiler)
-        with pytest.raises(OSError, match=reason):
-            native_build.build()
-        assert list(source.parent.iterdir()) == [source]
+        libraries, said = built()
+        assert libraries == [] and list(source.parent.iterdir()) == [source]
+        assert re.search(reason, said[0])
 
-    def test_the_source_gives_no_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_compiler_that_does_not_know_some_instructions_builds_the_others(
+        self, built: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        old = tmp_path / "bin" / "oldcc"
+        old.parent.mkdir()
+        old.write_text(
+            '#!/bin/sh\ncase "$*" in *avx512bf16*) echo "error: no -mavx512bf16" >&2; exit 1;; esac\nexec cc "$@"\n'
+        )
+        old.chmod(0o755)
+        monkeypatch.setenv("CC", str(old))
+        libraries, (line,) = built()
+        assert [path.name.split("_")[1] for path in libraries] == ["fp32", "fp32", "int8"]
+        assert line.startswith("nmt's own matrix products for bf16, avx512 are left out: ")
+        assert line.endswith(" failed: error: no -mavx512bf16")
+
+    @pytest.mark.skipif(bool(MISSING), reason=MISSING)
+    def test_a_library_without_its_functions_is_none(self, built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CC", "cc -fvisibility=hidden")
+        built()
+        assert re.fullmatch(
+            r"native_fp32_\w+\.so has no function panel_columns; was it compiled with options of your own\?",
+            native.missing("fp32"),
+        )
+
+    def test_the_source_gives_no_warning(self, built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native_build, "FLAGS", [*native_build.FLAGS, "-Wall", "-Wextra", "-Werror"])
-        assert len(native_build.build()) == len(native_build.LIBRARIES)
+        assert built()[1] == []
 
-    def test_nothing_is_compiled_for_other_machines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_is_compiled_for_other_machines(self, built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native_build.platform, "machine", lambda: "arm64")
-        with pytest.raises(OSError, match=r"native\.c is for x86-64, not arm64"):
-            native_build.build()
+        assert built() == ([], ["nmt's own matrix products are left out: native.c is for x86-64, not arm64"])
 
     @pytest.mark.parametrize("compiler", ["", "/no/such/cc"])
     def test_a_wheel_is_the_machines_own_with_libraries_and_anybodys_without(
