@@ -4,7 +4,7 @@ import copy
 import gc
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -40,11 +40,11 @@ def made(unroll: engines.Unroll, cell: str = "lstm", **options: object) -> Recur
     ).double()
 
 
-def source(rows: int = 3, positions: int = 5) -> Encoded:
+def source(rows: int = 3, positions: int = 5, dtype: torch.dtype = torch.float64) -> Encoded:
     generator = torch.Generator().manual_seed(4)
     lengths = positions - torch.arange(rows) % positions
     mask = torch.arange(positions) < lengths[:, None]
-    states = torch.randn(rows, positions, 8, generator=generator, dtype=torch.float64) * mask[..., None]
+    states = torch.randn(rows, positions, 8, generator=generator, dtype=dtype) * mask[..., None]
     states.requires_grad_()
     return Encoded(states, mask, lengths, states[:, 0])
 
@@ -97,10 +97,11 @@ def test_the_embeddings_part_of_the_products_is_made_once(monkeypatch: pytest.Mo
 
 
 def test_positions_that_are_added_to_a_memory_change_nothing() -> None:
-    for name in ("additive", "general"):
+    for name in ("additive", "general", "dot"):
         decoder = made(engines.loop, attention=Choice(name))
         memory = decoder.prepare(source())
         wide = memory.widened()
+        assert (wide.keys is wide.encoded.states) is (memory.keys is memory.encoded.states)
         assert wide.keys.shape[1] == wide.encoded.mask.shape[1] == WIDTH
         assert torch.allclose(decoder(target(), wide), decoder(target(), memory), rtol=1e-12)
 
@@ -149,37 +150,45 @@ def test_compiled_steps_keep_no_batch() -> None:
 class Reading(Attention):
     """Looks at the first half of each sentence, by lengths that no capture can read."""
 
-    def __init__(self, query_size: int, key_size: int) -> None:
-        super().__init__(query_size, key_size, context_size=key_size)
+    def __init__(self, lengths: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(8, 8, context_size=8)
+        self.lengths = lengths
 
     def prepare(self, encoded: Encoded) -> Memory:
         return Memory(encoded, encoded.states)
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        half = memory.encoded.lengths.to(query.device).div(2)
+        half = self.lengths(memory.encoded.lengths) / 2
         places = torch.arange(memory.encoded.mask.shape[1], device=query.device)
         scores = -(places - half[:, None, None]).abs().to(query.dtype).expand(*query.shape[:2], -1)
         return read(scores, memory)
 
 
+@pytest.mark.parametrize("way", ["graphs", "a compiler"])
 @pytest.mark.parametrize(
-    "unroll", [Graphs(Capturing(), engines.loop, device="cpu"), Compiled(Compiling(), engines.loop)]
+    "lengths",
+    [
+        lambda lengths: lengths.to("cpu", copy=True),
+        lambda lengths: torch.from_numpy(lengths.numpy()),
+        lambda lengths: torch.tensor(lengths.tolist()),
+    ],
+    ids=["copied", "numpy", "list"],
 )
 def test_steps_that_read_lengths_are_neither_captured_nor_compiled_and_it_is_said(
-    unroll: engines.Unroll, soon: None, caplog: pytest.LogCaptureFixture
+    way: str, lengths: Callable[[Tensor], Tensor], soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    decoder = made(unroll)
-    decoder.attention = Reading(8, 8)
+    ways = {
+        "graphs": Graphs(Capturing(), engines.loop, device="cpu"),
+        "a compiler": Compiled(Compiling(), engines.loop),
+    }
+    decoder = made(ways[way])
+    decoder.attention = Reading(lengths)
     assert max(apart(decoder, shape) for shape in SHAPES) < 1e-10
-    assert [record.getMessage().split(": ")[0] for record in caplog.records] in (
-        ["Feeding runs without graphs"],
-        ["Feeding runs without a compiler"],
-    )
+    assert [record.getMessage().split(": ")[0] for record in caplog.records] == [f"Feeding runs without {way}"]
 
 
-def test_a_copy_of_a_decoder_has_captures_of_its_own(soon: None) -> None:
-    capture = Capturing()
-    decoder = made(Graphs(capture, engines.loop, device="cpu"))
+def test_a_copy_of_a_decoder_reads_its_own_weights(soon: None) -> None:
+    decoder = made(Graphs(Capturing(), engines.loop, device="cpu"))
     for _ in range(3):
         assert apart(decoder) < 1e-10
     copied = copy.deepcopy(decoder)
@@ -189,19 +198,28 @@ def test_a_copy_of_a_decoder_has_captures_of_its_own(soon: None) -> None:
     for _ in range(3):
         assert apart(copied) < 1e-10
     assert bool(copied(target(), copied.prepare(source())).any())
+    assert copied.unroll is not decoder.unroll
 
 
 @pytest.mark.skipif("NMT_SOAK" not in os.environ, reason="compiling every attention takes minutes: NMT_SOAK=1")
+@pytest.mark.parametrize("precision", ["fp64", "bf16"])
 @pytest.mark.parametrize("attention", sorted(available(ATTENTION).keys() - {"monotonic-chunkwise"}))  # it draws
 @pytest.mark.parametrize("options", OPTIONS[:3], ids=str)
 def test_torch_compiles_steps_with_every_attention(
-    attention: str, options: dict[str, object], caplog: pytest.LogCaptureFixture
+    attention: str, options: dict[str, object], precision: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reason = TorchCompiler().missing("cpu")
     if reason:
         pytest.skip(reason)
+    torch._dynamo.reset()  # or versions of other tests would be counted, too
     decoder = made(engines.choose("compiled"), attention=Choice(attention), **options)
     for training in (False, True):
-        assert max(apart(decoder.train(training), shape) for shape in SHAPES) < 1e-10
+        decoder.train(training)
+        if precision == "fp64":
+            assert max(apart(decoder, shape) for shape in SHAPES) < 1e-10
+        else:
+            decoder.float()
+            with torch.autocast("cpu", torch.bfloat16):
+                decoder(target(5), decoder.prepare(source(5, 6, torch.float32)))
     said = [record.getMessage() for record in caplog.records if record.name == LOG.name]
     assert not [message for message in said if ": compiled in" not in message]

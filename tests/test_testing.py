@@ -17,6 +17,7 @@ from nmt.attention.memory import Encoded, Memory
 from nmt.cells import engines
 from nmt.cells.branching import Branching
 from nmt.cells.cell import Cell
+from nmt.cells.layers import CellStack
 from nmt.cells.lstm import LSTMCell
 from nmt.cells.packed import Reading
 from nmt.cells.state import Noise, State
@@ -556,6 +557,21 @@ class BranchesOtherwiseOncePrepared(Small):
         return super().branch(tokens, state, torch.zeros_like(parents) if self.prepared else parents, memory)
 
 
+class ForgetsItsNoise(Small):
+    """Drops units where it runs all steps at once, and not step by step."""
+
+    def __init__(self, embedding: nn.Module, unroll: engines.Unroll, encoded_size: int) -> None:
+        super().__init__(embedding, unroll, encoded_size)
+        cells = [Sound(embedding.size + encoded_size, 7), Sound(7, 7)]
+        self.cell = CellStack(cells, unroll, dropout=0.5, residual=False)
+
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        summary = memory.encoded.summary[:, None].expand(-1, tokens.shape[1], -1)
+        xs = torch.cat([self.embedding(tokens), summary], -1)
+        lengths = torch.full((len(tokens),), tokens.shape[1])
+        return self.unroll(self.cell, xs, lengths, self.initial_state(memory))[0]
+
+
 class ForgetsItsWeights(RecurrentDecoder):
     """`cell`, `attention`, `hidden_size`, `layers`, `attention_layer`, `input_feeding`, `start`, `deep_output`,
     `dropout`, `embedding_dropout`, `residual`: attends when training, and not in search.
@@ -575,6 +591,7 @@ DECODERS = {
     BranchesFromTheFirst: r"branch gives something else than step\(tokens",
     BranchesBlindly: r"branch gives something else than step\(tokens",
     BranchesOtherwiseOncePrepared: "memory\\) after prepare_weights",
+    ForgetsItsNoise: "in training forward draws random numbers and steps draw none",
     ForgetsItsWeights: "forward differs from stepping at step",
 }
 

@@ -74,4 +74,6 @@ class Memory:
     def widened(self, multiple: int = WIDTH) -> Memory:
         """The same with S a multiple, before any products are there; no attention weighs what is added."""
         encoded = self.encoded.widened(multiple)
+        if self.keys is self.encoded.states:
+            return Memory(encoded, encoded.states)
         return Memory(encoded, F.pad(self.keys, (0, 0, 0, encoded.mask.shape[1] - self.keys.shape[1])))

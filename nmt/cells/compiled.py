@@ -155,23 +155,16 @@ class Compiled:
         return None if reason else step
 
     def _trial(self, cell: Cell, dtype: torch.dtype) -> tuple[StepOver | None, str]:
-        def by(step: StepOver) -> Otherwise:
-            def run(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-                projected, noise, state = _prepared(cell, xs, lengths, state)
-                return along(_over(step, cell.lasting().given), projected, noise, lengths, state)
-
-            return run
-
         given, steps = cell.lasting().given, cell.lasting().steps
 
         def over(projected: Tensor, state: State, noise: Noise, *given: Tensor) -> tuple[Tensor, State]:
             return steps(given)(projected, state, noise)
 
-        plain: StepOver = over if given else steps(())  # a cell's own function, for versions are counted by function
         try:
             with self._compiler.trial():
-                step = self._compiler.compile(plain)
-                return step, difference(cell, dtype, by(step), by(plain), gradients=torch.is_grad_enabled())
+                # Versions are counted by function, so a cell's own where nothing is given.
+                step = self._compiler.compile(over if given else steps(()))
+                return step, difference(cell, dtype, _by(step), self._otherwise, gradients=torch.is_grad_enabled())
         except Exception as error:  # a compiler may raise anything
             return None, in_a_line(error)
 
@@ -190,6 +183,16 @@ class Compiled:
             LOG.warning("%s %s", name, what)
 
 
+def _by(step: StepOver) -> Otherwise:
+    """All steps by that one."""
+
+    def run(cell: Cell, xs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        projected, noise, state = _prepared(cell, xs, lengths, state)
+        return along(_over(step, cell.lasting().given), projected, noise, lengths, state)
+
+    return run
+
+
 def _over(step: StepOver, given: State) -> Step:
     """The step over what is given."""
     given = _alike(given)
@@ -197,10 +200,10 @@ def _over(step: StepOver, given: State) -> Step:
 
 
 def _alike(tensors: State) -> State:
-    """Without gaps and, where numbers, with a gradient: so all calls of a compiled step are alike."""
+    """Without gaps and, where there are any, with gradients: so all calls of a compiled step are alike."""
     tensors = tuple(tensor.contiguous() for tensor in tensors)
     if not torch.is_grad_enabled():
-        return tensors
+        return tuple(tensor.detach() for tensor in tensors)
     return tuple(
         tensor if tensor.requires_grad or not tensor.is_floating_point() else tensor.detach().requires_grad_()
         for tensor in tensors

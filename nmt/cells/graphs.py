@@ -23,6 +23,7 @@ from nmt.cells.captures import ByShape, Capture, Captured, Steps
 from nmt.cells.lasting import Lasting
 from nmt.cells.padding import at_last, cleared
 from nmt.cells.state import Noise, State, at_step
+from nmt.cells.stepping import Step
 from nmt.cells.trial import difference, in_a_line
 
 if TYPE_CHECKING:
@@ -123,10 +124,10 @@ class Graphs:
             return None
         noise = cell.noise(rows, steps)
         projected = cell.project(widened(cleared(xs, lengths)))
-        inputs = [projected, *(tensor[rows_taken] for tensor in of_rows), *map(widened, _flat(noise))]
+        inputs = [projected, *map(widened, _flat(noise)), *(tensor[rows_taken] for tensor in of_rows)]
         parameters = list(lasting.module.parameters())
         if slot is None:
-            run = _steps_of(lasting, len(state), noise, projected)
+            run = _steps_of(lasting.steps, len(state), noise, projected)
             slot = slots.keep(key, _Slot(self._capture(run, inputs, parameters)))
         ys, *states = _Replay.apply(slot, len(inputs), *inputs, *parameters)
         final = tuple(at_last(tensor[:rows, :steps], lengths) for tensor in states)
@@ -155,7 +156,7 @@ class Graphs:
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 return difference(cell, dtype, captured, self._otherwise, gradients=True)
-        except RuntimeError as error:
+        except Exception as error:  # of an attention, say, that would read what a capture can't
             return in_a_line(error)
 
 
@@ -178,20 +179,20 @@ def _like(noise: Noise, masks: list[Tensor]) -> Noise:
     return tuple(masks.pop(0) if isinstance(part, Tensor) else _like(part, masks) for part in noise)
 
 
-def _steps_of(lasting: Lasting, states: int, noise: Noise, projected: Tensor) -> Steps:
-    """The loop over projected inputs, a first state, what is given and masks -> outputs and each state tensor, of every
+def _steps_of(over: Callable[[State], Step], states: int, noise: Noise, projected: Tensor) -> Steps:
+    """The loop over projected inputs, masks, a first state and what is given -> outputs and each state tensor, of every
     step."""
     device = projected.device.type
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else projected.dtype
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        behind = 1 + states + len(lasting.given)
-        xs, state, given = inputs[0], tuple(inputs[1 : 1 + states]), tuple(inputs[1 + states : behind])
-        masks, passed = _like(noise, list(inputs[behind:])), []
+        xs, *others = inputs
+        masks = _like(noise, others)
+        state, given, passed = tuple(others[:states]), tuple(others[states:]), []
         # A capture must not use what autocast has kept from outside of it.
         with torch.autocast(device, dtype, enabled=autocast, cache_enabled=False):
-            step = lasting.steps(given)
+            step = over(given)
             for t, x in enumerate(xs.unbind(1)):
                 output, state = step(x, state, at_step(masks, t))
                 passed.append((output, *state))

@@ -80,7 +80,8 @@ class Decoder(nn.Module, ABC):
         """Gold tokens ``[B, T]`` -> features ``[B, T, H]``, the same as T steps, as fast as it can be done."""
 
     def noise(self, rows: int, steps: int) -> Noise:
-        """Random masks for `steps` steps, as `Cell.noise`; none where not in training or where no cell has any."""
+        """Random masks for `steps` steps, as `Cell.noise`: what cells draw (a `CellStack` its dropout, too) and what
+        else a step drops; none where not in training. Without them a step draws nothing."""
         return ()
 
     def recurrences(self) -> Mapping[str, type[Cell]]:

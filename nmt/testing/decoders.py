@@ -102,6 +102,23 @@ def all_steps_at_once_equal_one_after_another(subject: Subject) -> None:
         )
 
 
+def steps_draw_what_forward_draws(subject: Subject) -> None:
+    """In training: dropout that one of them forgets is not what was asked for."""
+    decoder, memory = with_memory(subject)
+    decoder.train()
+
+    def varies(features: Callable[[Tensor, Memory], Tensor]) -> bool:
+        torch.manual_seed(1)
+        first = features(TARGET, memory)
+        return not same(first, features(TARGET, memory))
+
+    expect(
+        varies(decoder.forward) == varies(decoder.forward_stepwise),
+        "in training forward draws random numbers and steps draw none, or the reverse",
+        "override `noise`, and hand its masks on to the cells' steps",
+    )
+
+
 def a_step_sees_no_later_token(subject: Subject) -> None:
     """Else it learns to look up what it should foretell."""
     decoder, memory = with_memory(subject)
@@ -226,6 +243,7 @@ DECODER_CHECKS: tuple[Callable[[Subject], None], ...] = (
     it_gives_features_and_logits,
     a_step_gives_features_a_state_and_weights,
     all_steps_at_once_equal_one_after_another,
+    steps_draw_what_forward_draws,
     a_step_sees_no_later_token,
     a_sentence_is_the_same_alone_and_in_any_batch,
     a_hypothesis_depends_on_itself_alone,
