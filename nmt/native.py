@@ -137,32 +137,40 @@ class _Workers:
     those of concurrent.futures, one of which an interrupt may have left behind."""
 
     def __init__(self, threads: int) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], None], list[BaseException | None], SimpleQueue[None]]]
+        self._calls = SimpleQueue()
         for _ in range(threads):
             Thread(target=self._work, name="nmt-products", daemon=True).start()
 
     def run(self, calls: Sequence[Callable[[], None]]) -> None:
-        """All of them; the first here. What they write to must be theirs, for an interrupt doesn't stop the others."""
-        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        """All of them; the first here. An interrupt waits for the others, too: were the program to end while one is in
+        torch's functions, they would abort it."""
         first, *others = calls
+        outcomes: list[BaseException | None] = []
+        ended: SimpleQueue[None] = SimpleQueue()
         for call in others:
-            self._calls.put((call, done))
-        first()
-        for _ in others:
-            error = done.get()
+            self._calls.put((call, outcomes, ended))
+        raised = _error_of(first)
+        while len(outcomes) < len(others):
+            raised = _error_of(ended.get) or raised  # an interrupt; what it took from the queue is among the outcomes
+        for error in (raised, *outcomes):
             if error is not None:
                 raise error
 
     def _work(self) -> None:
         while True:
-            call, done = self._calls.get()
-            try:
-                call()
-            except BaseException as error:
-                done.put(error)
-            else:
-                done.put(None)
-            del call, done  # and with them what they hold, for the next may be long in coming
+            call, outcomes, ended = self._calls.get()
+            outcomes.append(_error_of(call))
+            ended.put(None)
+            del call, outcomes, ended  # and with them what they hold, for the next may be long in coming
+
+
+def _error_of(call: Callable[[], None]) -> BaseException | None:
+    try:
+        call()
+    except BaseException as error:
+        return error
+    return None
 
 
 @functools.cache

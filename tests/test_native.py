@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -169,6 +170,21 @@ def test_a_program_does_not_wait_at_its_end_for_threads_that_share_work() -> Non
         "threading.Thread(target=workers.run, args=([int, wait],), daemon=True).start(); begun.wait()"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=50).returncode == 0
+
+
+def test_an_interrupt_waits_for_what_threads_are_doing() -> None:
+    ended = []
+
+    def slow() -> None:
+        time.sleep(0.2)
+        ended.append(True)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        native._workers(2, os.getpid()).run([interrupted, slow, slow])
+    assert len(ended) == 2
 
 
 def test_what_goes_wrong_in_a_thread_is_raised_where_the_work_is_shared() -> None:
