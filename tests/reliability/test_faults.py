@@ -509,7 +509,8 @@ def test_a_process_that_really_runs_out_of_memory_trains_on_every_sentence(tmp_p
     limits = ("train.updates=1", "train.threads=1", "train.validate_decoded=0")
     (tmp_path / "recipe.yaml").write_text(write_recipe(small_recipe(data, *sizes, *limits)))
     command = [sys.executable, "-c", REAL, "70"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    one_arena = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # another takes 64 MiB of addresses, whenever threads meet
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=one_arena)
     assert done.returncode == 0, done.stderr[-2000:]
     assert records(tmp_path / "run", "split")
     tokenizer = Tokenizers.load(tmp_path / "run").target
